@@ -1,0 +1,11 @@
+{# dbt.type_float() is a 32-bit FLOAT on DuckDB and Spark; figures need 64 bits everywhere. #}
+{% macro type_double() %}{{ return(adapter.dispatch('type_double', 'dernier_kilometre')()) }}{% endmacro %}
+{% macro default__type_double() %}double precision{% endmacro %}
+{% macro duckdb__type_double() %}double{% endmacro %}
+{% macro spark__type_double() %}double{% endmacro %}
+
+{# French words in one cell, in a fixed order so that two builds give the same bytes. #}
+{% macro liste(expression, ordre) %}{{ dbt.listagg(expression, "' ; '", "order by " ~ ordre) }}{% endmacro %}
+
+{# The tables keep the schema they declare: one work database, one schema. #}
+{% macro generate_schema_name(custom_schema_name, node) %}{{ target.schema }}{% endmacro %}

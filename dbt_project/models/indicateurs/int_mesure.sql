@@ -1,0 +1,16 @@
+{{ config(materialized='view') }}
+-- All measures in one shape, in the geography of their producer.
+select
+    mesure_id, nature, territoire_niveau, territoire_code, cog_annee, periode_debut, periode_fin, valeur, statut_valeur,
+    source_id, millesime, snapshot_sha256, connue_le, ligne, actuelle
+from {{ source('arrivee', 'mesures') }}
+union all
+select
+    mesure_id, nature, territoire_niveau, territoire_code, cog_annee, periode_debut, periode_fin, valeur, statut_valeur,
+    source_id, millesime, snapshot_sha256, connue_le, ligne, actuelle
+from {{ ref('mes_barometre') }}
+union all
+select
+    mesure_id, nature, territoire_niveau, territoire_code, cog_annee, periode_debut, periode_fin, valeur, statut_valeur,
+    source_id, millesime, snapshot_sha256, connue_le, ligne, actuelle
+from {{ ref('mes_liste') }}

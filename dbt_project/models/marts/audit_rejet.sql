@@ -1,0 +1,39 @@
+-- Every row of every source that did not make it, with the reason: unreadable ones, then codes that resolve to nothing.
+with lus as (
+    select source_id, millesime, chemin, snapshot_sha256, cast(ligne as {{ dbt.type_bigint() }}) as ligne, colonne, valeur, motif
+    from {{ source('arrivee', 'rejets') }}
+),
+
+listes as (
+    select
+        liste.source_id, liste.millesime, cast(null as {{ dbt.type_string() }}) as chemin, liste.snapshot_sha256, liste.ligne,
+        'code' as colonne, liste.code_origine as valeur,
+        case when liste.code_origine is null then 'territoire non renseigné' else 'code inconnu de la table de passage et des EPCI' end as motif
+    from {{ ref('int_liste') }} as liste
+    where liste.territoire_code is null
+),
+
+mesures as (
+    select distinct
+        mesure.source_id, mesure.millesime, cast(null as {{ dbt.type_string() }}) as chemin, mesure.snapshot_sha256, mesure.ligne,
+        'code' as colonne, mesure.territoire_code as valeur,
+        case
+            when mesure.territoire_niveau = 'commune' then 'code commune inconnu au millésime ' || mesure.cog_annee || ' du COG'
+            else 'territoire (' || mesure.territoire_niveau || ') absent de tous les millésimes en main'
+        end as motif
+    from {{ source('arrivee', 'mesures') }} as mesure
+    left join {{ ref('int_passage') }} as passage
+        on mesure.territoire_niveau = 'commune'
+        and passage.cog_annee = mesure.cog_annee and passage.code_origine = mesure.territoire_code
+    left join (select distinct territoire_niveau, territoire_code from {{ ref('dim_territoire') }}) as territoire
+        on territoire.territoire_niveau = mesure.territoire_niveau and territoire.territoire_code = mesure.territoire_code
+    where mesure.actuelle
+      and ((mesure.territoire_niveau = 'commune' and passage.code_origine is null)
+        or (mesure.territoire_niveau <> 'commune' and territoire.territoire_code is null))
+)
+
+select * from lus
+union all
+select * from listes
+union all
+select * from mesures

@@ -1,0 +1,53 @@
+-- One row per source: its last accepted delivery and whether this publication got it or kept an older one.
+-- No clock here: lateness against today's date is what « dk sources » and Dagster tell.
+with livraisons as (
+    select * from {{ source('registre', 'livraisons') }}
+),
+
+derniere as (
+    select
+        source_id, millesime, publie_le, snapshot_sha256, connue_le,
+        row_number() over (partition by source_id order by publie_le desc, millesime desc, chemin) as rang
+    from livraisons
+    where snapshot_sha256 is not null
+),
+
+comptes as (
+    select
+        source_id,
+        count(*) as fichiers,
+        count(snapshot_sha256) as fichiers_retenus,
+        sum(lignes_lues) as lignes_lues,
+        sum(lignes_gardees) as lignes_gardees,
+        sum(lignes_rejetees) as lignes_rejetees,
+        sum(lignes_hors_tableau) as lignes_hors_tableau,
+        max(case when statut_collecte = 'dernière bonne version conservée' then 1 else 0 end) as conservee,
+        max(case when statut_collecte = 'non fournie' then 1 else 0 end) as absente,
+        max(motif) as motif
+    from livraisons
+    group by source_id
+)
+
+select
+    sources.source_id,
+    derniere.millesime as dernier_millesime,
+    derniere.publie_le as dernier_publie_le,
+    derniere.connue_le as dernier_connue_le,
+    derniere.snapshot_sha256,
+    {{ dbt.dateadd('day', 'sources.fraicheur_jours', 'derniere.publie_le') }} as attendue_le,
+    case
+        when derniere.source_id is null then 'non fournie'
+        when comptes.conservee = 1 then 'en retard'
+        when comptes.absente = 1 then 'incomplète'
+        else 'à jour'
+    end as statut,
+    nullif(comptes.motif, '') as motif,
+    cast(comptes.fichiers as {{ dbt.type_bigint() }}) as fichiers,
+    cast(comptes.fichiers_retenus as {{ dbt.type_bigint() }}) as fichiers_retenus,
+    cast(comptes.lignes_lues as {{ dbt.type_bigint() }}) as lignes_lues,
+    cast(comptes.lignes_gardees as {{ dbt.type_bigint() }}) as lignes_gardees,
+    cast(comptes.lignes_rejetees as {{ dbt.type_bigint() }}) as lignes_rejetees,
+    cast(comptes.lignes_hors_tableau as {{ dbt.type_bigint() }}) as lignes_hors_tableau
+from {{ source('registre', 'sources') }} as sources
+left join comptes on comptes.source_id = sources.source_id
+left join derniere on derniere.source_id = sources.source_id and derniere.rang = 1

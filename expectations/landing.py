@@ -1,0 +1,64 @@
+"""The outer gate on raw landing: what each delivery must be like before it is accepted.
+
+The bounds come from the declaration of the source (``attendus``); here they only become checks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from expectations.runner import Check
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from ingestion.declarations import Source
+    from ingestion.reading import Reading
+
+
+def metrics(source: Source, reading: Reading, previous_rows: int | None) -> pl.DataFrame:
+    """One row of facts on one reading: counts, share rejected, share filled, rows against the last accepted file."""
+    import polars as pl
+
+    table = reading.table
+    filled = {
+        f"part_remplie_{name}": (1 - table[name].null_count() / table.height) if table.height else 0.0
+        for name in source.meta.attendus.remplies
+    }
+    return pl.DataFrame(
+        {
+            "lignes_gardees": [reading.lignes_gardees],
+            "part_rejetee": [reading.lignes_rejetees / reading.lignes_lues],
+            "part_de_la_precedente": [1.0 if not previous_rows else reading.lignes_gardees / previous_rows],
+            **{name: [value] for name, value in filled.items()},
+        }
+    )
+
+
+def checks(source: Source, chemin: str) -> list[Check]:
+    """Checks of one delivery; all block its acceptance, and the last accepted one stays in use."""
+    bounds = source.meta.attendus
+    between = "ExpectColumnValuesToBeBetween"
+
+    def check(nom: str, colonne: str, pourquoi: str, **arguments: float | None) -> Check:
+        return Check(nom, between, colonne, pourquoi, dict(arguments), etape="arrivee", cible=f"{source.source_id}:{chemin}")
+
+    found = [
+        check(
+            "volume", "lignes_gardees", "un fichier tronqué ou une page d'erreur a trop peu de lignes",
+            min_value=bounds.lignes_min, max_value=bounds.lignes_max,
+        ),
+        check(
+            "rejets", "part_rejetee", "trop de lignes illisibles : le format a sans doute changé",
+            min_value=0, max_value=bounds.rejets_part_max,
+        ),
+        check(
+            "effondrement", "part_de_la_precedente", "moitié moins de lignes que le même fichier auparavant",
+            min_value=0.5,
+        ),
+    ]  # fmt: skip
+    found += [
+        check(f"remplie_{name}", f"part_remplie_{name}", f"la colonne {name} est d'ordinaire remplie", min_value=share)
+        for name, share in bounds.remplies.items()
+    ]
+    return found

@@ -1,0 +1,385 @@
+"""What a source is: the strict schema of the ``config.meta`` of every dbt source, and its loader.
+
+A source is declared once, in ``dbt_project/models/sources/*.yml``, which is also what dbt and Dagster read.
+This module says which keys that declaration may hold and turns it into objects for the readers and fetchers.
+Nothing here imports dbt, polars or the network: loading the declarations must stay instant.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import fnmatch
+import re
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+PROJECT = Path(__file__).resolve().parent.parent
+SOURCES_DIR = PROJECT / "dbt_project" / "models" / "sources"
+
+Niveau = Literal[
+    "commune",
+    "epci",
+    "arrondissement",
+    "departement",
+    "region",
+    "national",
+    "zone_emploi",
+    "qpv_2015",
+    "qpv_2024",
+    "perimetre",
+]
+
+
+class DeclarationError(ValueError):
+    """A declaration is wrong; the message names the file, the entry and the remedy, in French."""
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Format(Strict):
+    """How the bytes of one delivery are laid out. Every key overrides the format of the table."""
+
+    type: Literal["csv", "json", "xlsx", "xls", "yaml"] | None = None
+    encodage: Literal["utf-8", "latin-1"] | None = None
+    separateur: str | None = None
+    guillemet: str | None = None
+    ligne_entete: int | None = Field(None, ge=1, description="1-based line of the header")
+    feuille: str | None = None
+    membre: str | None = Field(None, description="name of the file inside a zip archive")
+    enregistrements: str | None = Field(
+        None,
+        description="dotted path to the JSON or YAML records; '*' walks a list (features.*.properties). "
+        "A column takes a field of the enclosing record with the prefix '^' (^code), of the one above with '^^'",
+    )
+    dans_texte: bool | None = Field(None, description="JSON wrapped in other text (var JS_x = {...})")
+    arret_si_vide: str | None = Field(None, description="origin column; the table ends where it is empty")
+    taille_max_mo: int | None = Field(None, description="limit of the decompressed size, in MB")
+
+    def over(self, base: Format) -> Format:
+        """This format laid over ``base``: the keys set here win."""
+        return base.model_copy(update=self.model_dump(exclude_none=True))
+
+
+class Depivot(Strict):
+    """Wide columns turned into rows. Named groups of ``motif`` become columns.
+
+    The special group ``colonne`` names the declared column that receives the value; without it ``valeur`` does.
+    """
+
+    motif: str
+    valeur: str | None = None
+    remplacer: dict[str, dict[str, str]] = Field(default_factory=dict)
+
+
+class Eclatement(Strict):
+    """One row per match of ``motif`` in ``colonne`` (codes buried in a text, lists in a cell)."""
+
+    colonne: str
+    motif: str
+
+
+class Correction(Strict):
+    """A known producer error: which rows, what is done, why, and on what evidence."""
+
+    colonne: str
+    valeur: str
+    livraison: str | None = None
+    remplacer_par: str | None = None
+    rejeter: bool = False
+    motif: str
+    preuve: str
+
+    @model_validator(mode="after")
+    def _one_action(self) -> Correction:
+        if self.rejeter == (self.remplacer_par is not None):
+            raise ValueError("une correction rejette ou remplace : exactement l'un des deux")
+        return self
+
+
+class Live(Strict):
+    """Where the producer publishes the file, and how sure we are of it."""
+
+    protocole: Literal["data_gouv", "opendatasoft", "https"]
+    jeu: str | None = None
+    ressource: str | None = None
+    portail: str | None = None
+    url: str | None = None
+    hotes: tuple[str, ...] = ()
+    confiance: Literal["A", "B", "C"]
+    format: Format = Field(Format(), description="layout of the living file where it differs from the mirror's copy")
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Live:
+        need = {"data_gouv": self.ressource, "opendatasoft": self.portail and self.jeu, "https": self.url}
+        if not need[self.protocole]:
+            raise ValueError(f"protocole {self.protocole} : l'identifiant qu'il demande manque")
+        return self
+
+
+class Livraison(Strict):
+    """One delivery: the file of one vintage. ``chemin`` is its place below a mirror; a glob takes many files."""
+
+    millesime: str
+    chemin: str
+    publie_le: dt.date
+    cog_annee: int | None = None
+    periode: dt.date | None = None
+    format: Format = Format()
+    constantes: dict[str, str] = Field(default_factory=dict)
+    live: Live | None = None
+    note: str = ""
+
+
+class Mesures(Strict):
+    """How a row of this table becomes measures: its territory and its period.
+
+    ``periode`` is ``annee`` / ``trimestre`` / ``date`` / ``livraison``: which columns tell the period.
+    """
+
+    niveau: Niveau | None = None
+    niveau_colonne: str | None = None
+    code: str
+    periode: Literal["annee", "trimestre", "date", "livraison"]
+    annee: str = "annee"
+    trimestre: str = "trimestre"
+    date: str = "date_valeur"
+
+
+class Liste(Strict):
+    """How a row of this table says « this intervention acts here since then » (who was treated where, from when).
+
+    ``niveau`` is the level of ``code``; ``code`` (the level) leaves it to the shape of each code (commune, EPCI or SIREN).
+    ``perimetre`` names the project itself: its territory is ``projet`` and ``code`` holds its members, if any.
+    """
+
+    interventions: tuple[str, ...]
+    niveau: Literal["commune", "epci", "departement", "qpv_2015", "qpv_2024", "code", "perimetre"]
+    code: str | None = None
+    date: str | None = None
+    projet: str | None = None
+    nom: str | None = None
+    garder: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="column: values kept; other rows are not treatments (antennas...)"
+    )
+
+
+class Attendus(Strict):
+    """What the outer gate asks of each delivery before it is accepted."""
+
+    lignes_min: int = 1
+    lignes_max: int | None = None
+    rejets_part_max: float = 0.05
+    remplies: dict[str, float] = Field(default_factory=dict, description="column: smallest share of non-null")
+
+
+class TableMeta(Strict):
+    titre: str
+    licence: str
+    citation: str
+    page: str | None = None
+    confidentialite: Literal["publique", "interne", "personnelle"]
+    cadence: Literal["mensuelle", "trimestrielle", "semestrielle", "annuelle", "irreguliere", "close"]
+    fraicheur_jours: int | None = Field(None, description="after that age the delivery is late")
+    regle_millesime: str
+    grain: str
+    cle: tuple[str, ...]
+    doublons: Literal["rejeter", "rejeter_si_differents"] = "rejeter"
+    responsable: str = "equipe-donnees"
+    format: Format
+    manquants: tuple[str, ...] = ("", "NA")
+    secrets: tuple[str, ...] = ()
+    non_diffuses: tuple[str, ...] = ()
+    livraisons: tuple[Livraison, ...]
+    nouvelles_livraisons: str | None = Field(
+        None, description="pattern of a delivery not yet declared, with {millesime}; reported, not read"
+    )
+    depivot: Depivot | None = None
+    eclatement: Eclatement | None = None
+    corrections: tuple[Correction, ...] = ()
+    mesures: Mesures | None = None
+    liste: Liste | None = None
+    attendus: Attendus = Attendus()
+    embarque: Literal["non", "defaut", "toujours"] = Field(
+        "non", description="defaut: in the embedded archive; toujours: part of the package whatever the transport"
+    )
+    lien_verifie: str = "non : aucun lien n'a pu être ouvert d'ici"
+
+
+class Mesure(Strict):
+    """A column that is a measure. ``nature`` decides whether it may be summed, converted or only shown."""
+
+    id: str
+    nature: Literal["effectif", "stock", "montant", "mediane", "taux", "indice", "moyenne"]
+    statut: Literal["observe", "estime", "provisoire"] = "observe"
+
+
+class ColumnMeta(Strict):
+    origine: str | tuple[str, ...] | None = Field(
+        None, description="name in the published file; {aa} and {aaaa} stand for the vintage; a list gives variants"
+    )
+    type: Literal[
+        "texte", "entier", "nombre", "date", "booleen", "code", "code_commune", "code_departement", "code_region", "code_epci", "code_qpv"
+    ] = "texte"
+    unite: str | None = None
+    facultative: bool = False
+    extraire: str | None = Field(None, description="regular expression; its first group is the value")
+    completer: int | None = Field(None, description="left-pad a code with zeros to this width")
+    remplacer: dict[str, str] = Field(default_factory=dict)
+    formats_date: tuple[str, ...] = ()
+    decimale: Literal[".", ","] = "."
+    mesure: Mesure | None = None
+    confidentialite: Literal["publique", "interne"] = "publique"
+
+    @property
+    def origines(self) -> tuple[str, ...]:
+        if self.origine is None:
+            return ()
+        return (self.origine,) if isinstance(self.origine, str) else self.origine
+
+
+class Column(Strict):
+    name: str
+    data_type: str
+    description: str
+    meta: ColumnMeta
+
+
+class Source(Strict):
+    """One declared table of one producer, as the readers and fetchers see it."""
+
+    source_id: str
+    groupe: str
+    nom: str
+    producteur: str
+    description: str
+    fichier: str
+    meta: TableMeta
+    columns: tuple[Column, ...]
+
+    @property
+    def asset_key(self) -> tuple[str, str, str]:
+        return ("landing", self.groupe, self.nom)
+
+    def livraison(self, millesime: str) -> Livraison:
+        return next(item for item in self.meta.livraisons if item.millesime == millesime)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Source:
+        names = [column.name for column in self.columns]
+        technical = {"_millesime", "_ligne"}
+        for wanted in self.meta.cle:
+            if wanted not in names and wanted not in technical:
+                raise ValueError(f"la clé cite {wanted!r}, qui n'est pas une colonne déclarée")
+        if self.meta.liste:
+            rule = self.meta.liste
+            for wanted in filter(None, (rule.code, rule.date, rule.projet, rule.nom, *rule.garder)):
+                if wanted not in names:
+                    raise ValueError(f"liste cite {wanted!r}, qui n'est pas une colonne déclarée")
+        seen = [item.millesime for item in self.meta.livraisons]
+        if len(seen) != len(set(seen)):
+            raise ValueError("deux livraisons portent le même millésime")
+        if any(column.meta.mesure for column in self.columns) and self.meta.mesures is None:
+            raise ValueError("une colonne est une mesure mais la table ne dit ni territoire ni période (mesures)")
+        if self.meta.mesures and not (self.meta.mesures.niveau or self.meta.mesures.niveau_colonne):
+            raise ValueError("mesures : dire niveau ou niveau_colonne")
+        return self
+
+
+SourceId = Annotated[str, Field(pattern=r"^[a-z0-9_]+__[a-z0-9_]+$")]
+
+
+def _explain(error: ValidationError) -> str:
+    return " ; ".join(f"{'.'.join(str(p) for p in e['loc']) or 'déclaration'} : {e['msg']}" for e in error.errors())
+
+
+def load_file(path: Path) -> list[Source]:
+    """Sources declared in one dbt YAML file.
+
+    Raises DeclarationError naming the file, the table and the faulty key.
+    """
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise DeclarationError(f"{path.name} : YAML illisible ({error})") from error
+    found = []
+    for group in document.get("sources", []):
+        for table in group["tables"]:
+            where = f"{path.name}, table {group['name']}.{table.get('name')}"
+            try:
+                columns = tuple(
+                    Column(
+                        name=column["name"],
+                        data_type=column["data_type"],
+                        description=column["description"],
+                        meta=ColumnMeta(**column.get("config", {}).get("meta", {})),
+                    )
+                    for column in table["columns"]
+                )
+                found.append(
+                    Source(
+                        source_id=f"{group['name']}__{table['name']}",
+                        groupe=group["name"],
+                        nom=table["name"],
+                        producteur=group["config"]["meta"]["producteur"],
+                        description=table["description"],
+                        fichier=path.name,
+                        meta=TableMeta(**table["config"]["meta"]),
+                        columns=columns,
+                    )
+                )
+            except KeyError as error:
+                raise DeclarationError(f"{where} : la clé {error} manque") from error
+            except ValidationError as error:
+                raise DeclarationError(f"{where} : {_explain(error)}") from error
+    return found
+
+
+@cache
+def load_sources(folder: Path = SOURCES_DIR) -> dict[str, Source]:
+    """All declared sources by ``source_id``, in the order of the files.
+
+    Raises DeclarationError when a declaration is wrong or two sources share an id.
+    """
+    sources: dict[str, Source] = {}
+    for path in sorted(folder.glob("*.yml")):
+        for source in load_file(path):
+            if source.source_id in sources:
+                raise DeclarationError(f"{path.name} : {source.source_id} est déclarée deux fois")
+            sources[source.source_id] = source
+    return sources
+
+
+def select_sources(patterns: tuple[str, ...] | list[str] | None, folder: Path = SOURCES_DIR) -> list[Source]:
+    """Sources whose id or group matches one of the shell patterns (all when there is none).
+
+    Raises DeclarationError when a pattern matches nothing.
+    """
+    sources = list(load_sources(folder).values())
+    if not patterns:
+        return sources
+    chosen = []
+    for pattern in patterns:
+        hits = [s for s in sources if fnmatch.fnmatch(s.source_id, pattern) or s.groupe == pattern]
+        if not hits:
+            raise DeclarationError(f"--only {pattern} : aucune source déclarée ne porte ce nom (voir « dk sources »)")
+        chosen += [s for s in hits if s not in chosen]
+    return chosen
+
+
+def origin_names(column: Column, livraison: Livraison) -> list[str]:
+    """Names the column may bear in the file of one delivery, the vintage's year filled in."""
+    year = re.search(r"\d{4}", livraison.millesime)
+    values = {"aaaa": year.group(0), "aa": year.group(0)[2:]} if year else {}
+    names = []
+    for origin in column.meta.origines:
+        for key, value in values.items():
+            origin = origin.replace("{" + key + "}", value)
+        names.append(origin)
+    return names

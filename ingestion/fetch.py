@@ -1,0 +1,716 @@
+"""Files of a delivery brought to the disk: one fetcher per protocol, never one per source.
+
+Three transports: ``embedded`` (files shipped with the package), ``mirror:`` (a folder or a base URL laid out as the
+declared ``chemin``) and ``live`` (where the producer publishes). Whatever the transport, sources declared
+``embarque: toujours`` come from the package itself. Nothing is parsed here: what is refused is refused because it is
+not the published file at all (error page, cut transfer, empty file, file beyond the declared size).
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import email.utils
+import errno
+import fnmatch
+import hashlib
+import itertools
+import lzma
+import os
+import random
+import re
+import tarfile
+import tempfile
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
+
+if TYPE_CHECKING:
+    import requests
+
+    from ingestion.declarations import Livraison, Source
+    from ingestion.snapshots import Snapshot
+
+PACKAGE = Path(__file__).resolve().parent
+ARCHIVE = PACKAGE / "embedded" / "decoupage-administratif.tar.xz"
+INVENTAIRE = "INVENTAIRE.csv"
+BASES = {"data_gouv": "https://www.data.gouv.fr"}
+HOTES = {"data_gouv": ("www.data.gouv.fr", "static.data.gouv.fr", "object.files.data.gouv.fr")}
+
+TAILLE_MAX_MO = 2048
+BLOCK = 1 << 16
+TRIES = 4
+REDIRECTS = 5
+ATTENTE_MAX_S = 120
+HTML_TYPES = {"text/html", "application/xhtml+xml"}
+HTML_START = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL
+)
+# The value of any other query parameter may be a secret (a token, a signature): it is never shown nor recorded.
+PARAMETRES_PUBLICS = {
+    "use_labels", "delimiter", "lang", "format", "limit", "offset", "select", "where", "order_by", "refine", "timezone",
+    "annee", "millesime", "version", "v",
+}  # fmt: skip
+PLUS_TARD = "réessayer plus tard, ou prendre le fichier d'un miroir (mirror:DOSSIER)"
+
+
+class FetchError(RuntimeError):
+    """The file could not be obtained; the French message names the source, the file and the remedy."""
+
+    def __init__(self, message: str, statut_http: int | None = None) -> None:
+        super().__init__(message)
+        self.statut_http = statut_http
+
+
+class _Transient(Exception):
+    """Worth another try. ``wait`` is what the server asked for, in seconds."""
+
+    def __init__(self, reason: str, statut_http: int | None = None, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.statut_http = statut_http
+        self.wait = wait
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """One obtained file. ``path`` is a temporary file that now belongs to the caller, None when ``inchange``.
+
+    ``url`` holds no credential. ``transport`` is set when the file came from the package and not from the transport
+    that was asked.
+    """
+
+    path: Path | None
+    sha256: str
+    octets: int
+    url: str
+    statut_http: int | None = None
+    etag: str | None = None
+    last_modified: str | None = None
+    content_type: str | None = None
+    inchange: bool = False
+    transport: str | None = None
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """One file to obtain: who asks (for messages), from where, how much at most (bytes), what to do if it is gone."""
+
+    label: str
+    url: str
+    limit: int
+    remedy: str
+    hosts: frozenset[str] = frozenset()
+
+    @property
+    def shown(self) -> str:
+        return redact(self.url)
+
+    def error(self, reason: str, remedy: str | None = None, statut_http: int | None = None) -> FetchError:
+        return FetchError(f"{self.label} <{self.shown}> : {reason} ; {remedy or self.remedy}", statut_http)
+
+
+def redact(url: str) -> str:
+    """The URL without user, password, fragment, nor the value of any query parameter not known to be harmless."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "adresse illisible"
+    host = parts.netloc.rpartition("@")[2]
+    query = [(k, v if k.lower() in PARAMETRES_PUBLICS else "***") for k, v in parse_qsl(parts.query, True)]
+    return urlunsplit((parts.scheme, host, parts.path, urlencode(query, safe="*"), ""))
+
+
+# --- bytes to the disk -----------------------------------------------------------------------------------------
+
+
+class _Sink:
+    """A temporary file in ``into``, hashed and guarded while it is written; removed unless ``finish`` succeeded."""
+
+    def __init__(self, ask: _Ask, into: Path) -> None:
+        self.ask, self.octets, self._digest, self._head, self._done = ask, 0, hashlib.sha256(), b"", False
+        try:
+            into.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix="recu-", dir=into)
+        except OSError as error:
+            raise self._full(error) from error
+        self.path, self._file = Path(name), os.fdopen(handle, "wb")
+
+    def __enter__(self) -> _Sink:
+        return self
+
+    def write(self, block: bytes) -> None:
+        self.octets += len(block)
+        if self.octets > self.ask.limit:
+            raise _too_large(self.ask)
+        self._digest.update(block)
+        if len(self._head) < 1024:
+            self._head += block[: 1024 - len(self._head)]
+        try:
+            self._file.write(block)
+        except OSError as error:
+            raise self._full(error) from error
+
+    def finish(self, **facts: Any) -> Fetched:
+        """The file, once it is neither empty nor a web page. Raises FetchError."""
+        if not self.octets:
+            raise self.ask.error("fichier vide", PLUS_TARD)
+        if HTML_START.match(self._head):
+            raise _web_page(self.ask)
+        try:
+            self._file.close()
+        except OSError as error:
+            raise self._full(error) from error
+        self._done = True
+        return Fetched(self.path, self._digest.hexdigest(), self.octets, self.ask.shown, **facts)
+
+    def __exit__(self, *_: object) -> None:
+        if not self._done:
+            with suppress(OSError):  # thrown away: whether its last block was written no longer matters
+                self._file.close()
+            self.path.unlink(missing_ok=True)
+
+    def _full(self, error: OSError) -> FetchError:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return self.ask.error(
+                "disque plein pendant la copie, rien n'est gardé", "libérer de la place puis relancer"
+            )
+        return self.ask.error(
+            f"écriture impossible ({error.strerror or error})", "vérifier les droits du dossier de travail"
+        )
+
+
+def _too_large(ask: _Ask) -> FetchError:
+    return ask.error(
+        f"le fichier dépasse {ask.limit // 1_000_000} Mo, téléchargement arrêté",
+        "si cette taille est normale, relever taille_max_mo dans la déclaration",
+    )
+
+
+def _web_page(ask: _Ask) -> FetchError:
+    return ask.error(
+        "c'est une page web, non un fichier de données (page d'erreur ou de maintenance probable)", PLUS_TARD
+    )
+
+
+def _copy(path: Path, ask: _Ask, into: Path) -> Fetched:
+    with _Sink(ask, into) as sink:
+        try:
+            stream = path.open("rb")
+        except OSError as error:
+            raise ask.error(f"lecture impossible ({error.strerror or error})") from error
+        with stream:
+            while True:
+                try:
+                    block = stream.read(BLOCK)
+                except OSError as error:
+                    raise ask.error(f"lecture interrompue ({error.strerror or error})", "vérifier ce disque") from error
+                if not block:
+                    return sink.finish()
+                sink.write(block)
+
+
+# --- HTTP ------------------------------------------------------------------------------------------------------
+
+
+def _utc_now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+class Http:
+    """One careful HTTP client, shared by mirrors and producers.
+
+    Times are seconds; ``sleep``, ``random`` and ``now`` are the waiting, the jitter (0 to 1) and the clock. TLS is
+    always verified; a private authority is given by the environment variable REQUESTS_CA_BUNDLE.
+    """
+
+    def __init__(
+        self,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        random: Callable[[], float] = random.random,
+        now: Callable[[], dt.datetime] = _utc_now,
+        connect: float = 10,
+        read: float = 60,
+        total: float = 1800,
+    ) -> None:
+        self._sleep, self._random, self._now = sleep, random, now
+        self._timeout, self._total = (connect, read), total
+
+    @cached_property
+    def _session(self) -> requests.Session:
+        from importlib.metadata import PackageNotFoundError, version
+
+        import requests
+
+        try:
+            release = version("dernier-kilometre")
+        except PackageNotFoundError:
+            release = "source"
+        session = requests.Session()
+        # Bytes are kept as published, so the transfer is asked without compression.
+        session.headers.update(
+            {
+                "User-Agent": f"dernier-kilometre/{release} (+entrepot ANCT)",
+                "Accept-Encoding": "identity",
+                "Accept": "*/*",
+            }
+        )
+        # Redirects are followed here, hop by hop. Left to itself, requests prepares the next hop even when it is not
+        # to follow it, and reads the whole body of the redirect for that.
+        session.get_redirect_target = lambda response: None  # type: ignore[method-assign]
+        return session
+
+    def get(self, ask: _Ask, into: Path, previous: Snapshot | None = None) -> Fetched:
+        """The file at ``ask.url``, in a temporary file of ``into``; asked conditionally when ``previous`` is given.
+
+        ``previous`` serves only if it came from the same URL: the ETag and date of another server say nothing here.
+        Raises FetchError, at once when trying again cannot help, after four tries otherwise.
+        """
+        if previous is not None and previous.url != ask.shown:
+            previous = None
+        for attempt in itertools.count(1):
+            try:
+                return self._once(ask, into, previous)
+            except _Transient as failure:
+                # The chained exceptions of requests hold the whole URL, secrets included: none is let out.
+                if attempt == TRIES:
+                    raise ask.error(f"{failure}, après {TRIES} essais", PLUS_TARD, failure.statut_http) from None
+                if failure.wait is not None and failure.wait > ATTENTE_MAX_S:
+                    back = (self._now() + dt.timedelta(seconds=failure.wait)).strftime("%d/%m/%Y à %H:%M UTC")
+                    raise ask.error(
+                        f"{failure} ; le serveur demande d'attendre {failure.wait:.0f} s",
+                        f"relancer après le {back}",
+                        failure.statut_http,
+                    ) from None
+                self._sleep(self._random() * min(30, 2**attempt) if failure.wait is None else failure.wait)
+
+    def _once(self, ask: _Ask, into: Path, previous: Snapshot | None) -> Fetched:
+        import requests
+
+        headers = {}
+        if previous is not None and previous.etag:
+            headers["If-None-Match"] = previous.etag
+        if previous is not None and previous.last_modified:
+            headers["If-Modified-Since"] = previous.last_modified
+        url, deadline = ask.url, time.monotonic() + self._total
+        for _ in range(REDIRECTS + 1):
+            try:
+                response = self._session.get(url, stream=True, timeout=self._timeout, headers=headers)
+            except requests.exceptions.SSLError as error:
+                if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                    raise ask.error(
+                        f"le certificat TLS de {urlsplit(url).hostname} n'est pas reconnu",
+                        "derrière une autorité privée, donner son fichier PEM par REQUESTS_CA_BUNDLE ; sinon ne pas insister",
+                    ) from None
+                raise _Transient("échange TLS rompu") from None
+            except requests.exceptions.ProxyError:
+                raise _Transient("le serveur mandataire (proxy) refuse ou ne répond pas") from None
+            except requests.exceptions.Timeout:
+                raise _Transient("délai de réponse dépassé") from None
+            except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError):
+                raise _Transient("connexion impossible ou coupée") from None
+            except (requests.exceptions.RequestException, ValueError):
+                raise ask.error(
+                    "adresse invalide", "corriger l'adresse du miroir ou « live » dans la déclaration"
+                ) from None
+            with response:
+                if response.status_code in (301, 302, 303, 307, 308) and "Location" in response.headers:
+                    url = self._next_hop(ask, url, response.headers["Location"])
+                    continue
+                return self._receive(ask, into, response, previous if headers else None, deadline)
+        raise ask.error(f"plus de {REDIRECTS} redirections", "vérifier l'adresse dans un navigateur et la corriger")
+
+    @staticmethod
+    def _next_hop(ask: _Ask, url: str, location: str) -> str:
+        remedy = "vérifier l'adresse ; si cet hôte est bien du producteur, l'ajouter à live.hotes dans la déclaration"
+        try:
+            target = urljoin(url, location)
+            parts = urlsplit(target)
+            host = (parts.hostname or "").lower()
+        except ValueError:
+            raise ask.error("redirection vers une adresse illisible", remedy) from None
+        if parts.scheme not in ("http", "https"):
+            raise ask.error("redirection hors du web", remedy)
+        if parts.scheme == "http" and urlsplit(ask.url).scheme != "http":
+            raise ask.error(
+                f"redirection de https vers http ({host}), refusée", "demander au producteur de la corriger"
+            )
+        if host not in ask.hosts | {urlsplit(ask.url).hostname}:
+            raise ask.error(f"redirection vers un hôte non prévu ({host}), refusée", remedy)
+        return target
+
+    def _receive(
+        self, ask: _Ask, into: Path, response: requests.Response, previous: Snapshot | None, deadline: float
+    ) -> Fetched:
+        import urllib3
+
+        status, headers = response.status_code, response.headers
+        facts = {
+            "statut_http": status,
+            "etag": headers.get("ETag"),
+            "last_modified": headers.get("Last-Modified"),
+            "content_type": headers.get("Content-Type"),
+        }
+        if status == 304 and previous is not None:
+            return Fetched(None, previous.sha256, previous.octets, ask.shown, inchange=True, **facts)
+        if status in (408, 429) or status >= 500:
+            raise _Transient(f"le serveur répond HTTP {status}", status, self._retry_after(headers.get("Retry-After")))
+        if status in (401, 403):
+            raise ask.error(
+                f"accès refusé (HTTP {status})",
+                "vérifier que le fichier est toujours public, ou les droits sur le miroir",
+                status,
+            )
+        if status in (404, 410):
+            raise ask.error(f"ressource absente ou retirée (HTTP {status})", statut_http=status)
+        if status != 200:
+            raise ask.error(f"réponse inattendue (HTTP {status})", statut_http=status)
+        if (facts["content_type"] or "").partition(";")[0].strip().lower() in HTML_TYPES:
+            raise _web_page(ask)
+        announced = headers.get("Content-Length", "")
+        if announced.isascii() and announced.isdigit() and (len(announced) > 15 or int(announced) > ask.limit):
+            raise _too_large(ask)
+        with _Sink(ask, into) as sink:
+            while True:
+                try:
+                    # read1 gives what has come: a server that drips is seen, whereas read would wait for a full block.
+                    # urllib3 itself checks the length of the body against Content-Length.
+                    block = response.raw.read1(BLOCK, decode_content=True)
+                except urllib3.exceptions.ReadTimeoutError:
+                    raise _Transient(f"délai dépassé après {sink.octets} octets") from None
+                except (urllib3.exceptions.HTTPError, OSError):
+                    raise _Transient(f"transfert coupé après {sink.octets} octets") from None
+                if not block:
+                    return sink.finish(**facts)
+                sink.write(block)
+                if time.monotonic() > deadline:
+                    raise ask.error(f"transfert trop lent, arrêté au bout de {self._total:.0f} s", PLUS_TARD)
+
+    def _retry_after(self, value: str | None) -> float | None:
+        """Seconds asked by a Retry-After header, in either of its forms; None when absent or unreadable."""
+        value = (value or "").strip()
+        if re.fullmatch(r"[0-9]+", value):
+            return float(value[:9])
+        try:
+            when = email.utils.parsedate_to_datetime(value)
+        except (TypeError, ValueError, OverflowError):
+            return None
+        if when.tzinfo is None:
+            when = when.replace(tzinfo=dt.UTC)
+        return max(0.0, (when - self._now()).total_seconds())
+
+
+# --- transports ------------------------------------------------------------------------------------------------
+
+
+def _is_glob(chemin: str) -> bool:
+    return any(mark in chemin for mark in "*?[")
+
+
+def _check_chemin(label: str, chemin: str) -> None:
+    path = PurePosixPath(chemin)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\\" in chemin or "\0" in chemin:
+        raise FetchError(f"{label} : le chemin « {chemin} » sort du miroir ; corriger « chemin » dans la déclaration")
+
+
+def _matching(names: Iterable[str], pattern: str) -> list[str]:
+    """Names that match, folder by folder: a star does not cross a slash."""
+    wanted = pattern.split("/")
+
+    def matches(name: str) -> bool:
+        parts = name.split("/")
+        return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
+
+    return sorted(filter(matches, names))
+
+
+def _in_folder(folder: Path, pattern: str) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.glob(pattern) if path.is_file())
+
+
+def _inside(folder: Path, chemin: str, label: str, remedy: str) -> Path:
+    """The file below the folder, links followed. Raises FetchError when it is absent or outside."""
+    path = (folder / chemin).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise FetchError(
+            f"{label} : un lien fait sortir « {chemin} » du dossier {folder.name} ; y mettre le fichier même"
+        )
+    if not path.is_file():
+        raise FetchError(f"{label} : fichier absent ({folder / chemin}) ; {remedy}")
+    return path
+
+
+class Transport(ABC):
+    """Where files come from. Sources declared ``embarque: toujours`` come from ``package`` for every transport."""
+
+    name: str
+
+    def __init__(self, package: Path = PACKAGE) -> None:
+        self.package = package
+
+    def provides(self, source: Source, livraison: Livraison) -> bool:
+        """Whether this transport can be asked for the delivery; asking does not touch the network."""
+        return source.meta.embarque == "toujours" or self._provides(source, livraison)
+
+    def list_files(self, source: Source, livraison: Livraison) -> list[str]:
+        """Paths of the files of a delivery, sorted: its ``chemin``, or what its glob matches.
+
+        Raises FetchError when nothing matches or the list cannot be had.
+        """
+        label, chemin = self._label(source, livraison, livraison.chemin), livraison.chemin
+        _check_chemin(label, chemin)
+        if not _is_glob(chemin):
+            return [chemin]
+        packaged = source.meta.embarque == "toujours"
+        found = _in_folder(self.package, chemin) if packaged else self._expand(label, chemin)
+        if not found:
+            raise FetchError(
+                f"{label} : aucun fichier ne répond à ce motif ; compléter le miroir ou corriger « chemin »"
+            )
+        return found
+
+    def fetch(
+        self, source: Source, livraison: Livraison, chemin: str, previous: Snapshot | None, into: Path
+    ) -> Fetched:
+        """One file of a delivery, in a temporary file of the folder ``into`` that belongs to the caller.
+
+        ``previous`` is the snapshot that a « not modified » may stand for: its bytes must still be in the store
+        (``SnapshotStore.reusable``). Raises FetchError; then no temporary file is left.
+        """
+        label = self._label(source, livraison, chemin)
+        _check_chemin(label, chemin)
+        limit = (livraison.format.over(source.meta.format).taille_max_mo or TAILLE_MAX_MO) * 1_000_000
+        if source.meta.embarque == "toujours":
+            remedy = "ce fichier fait partie du paquet ; le réinstaller ou corriger « chemin »"
+            path = _inside(self.package, chemin, label, remedy)
+            found = _copy(path, _Ask(label, f"paquet:{chemin}", limit, remedy), into)
+            return Fetched(found.path, found.sha256, found.octets, found.url, transport="embedded")
+        return self._fetch(label, livraison, chemin, limit, previous, into)
+
+    @staticmethod
+    def _label(source: Source, livraison: Livraison, chemin: str) -> str:
+        return f"{source.source_id} ({livraison.millesime}), {chemin}"
+
+    @abstractmethod
+    def _provides(self, source: Source, livraison: Livraison) -> bool: ...
+
+    @abstractmethod
+    def _expand(self, label: str, pattern: str) -> list[str]: ...
+
+    @abstractmethod
+    def _fetch(
+        self, label: str, livraison: Livraison, chemin: str, limit: int, previous: Snapshot | None, into: Path
+    ) -> Fetched: ...
+
+
+class Embedded(Transport):
+    """Files of the archive shipped with the package; a ``chemin`` in .gz is there without its .gz."""
+
+    name = "embedded"
+
+    def __init__(self, archive: Path = ARCHIVE, package: Path = PACKAGE) -> None:
+        super().__init__(package)
+        self.archive = archive
+        self._lock = threading.Lock()
+        self._opened: tempfile.TemporaryDirectory[str] | None = None
+
+    def _members(self, label: str) -> Path:
+        """The folder of the extracted archive. xz is sequential: one pass takes everything out, once per object."""
+        remedy = "réinstaller le paquet, ou prendre le fichier d'un miroir (mirror:DOSSIER)"
+        with self._lock:
+            if self._opened is None:
+                opened = tempfile.TemporaryDirectory(prefix="dk-embarque-", ignore_cleanup_errors=True)
+                try:
+                    with tarfile.open(self.archive, "r:xz") as archive:
+                        archive.extractall(opened.name, filter="data")
+                except FileNotFoundError:
+                    opened.cleanup()
+                    raise FetchError(f"{label} : l'archive embarquée {self.archive.name} manque ; {remedy}") from None
+                except (tarfile.TarError, lzma.LZMAError, EOFError, ValueError, OSError) as error:
+                    opened.cleanup()
+                    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                        raise FetchError(
+                            f"{label} : disque plein en dépliant {self.archive.name} ; libérer de la place dans "
+                            f"{tempfile.gettempdir()} (ou régler TMPDIR) puis relancer"
+                        ) from error
+                    raise FetchError(
+                        f"{label} : l'archive embarquée {self.archive.name} est abîmée ; {remedy}"
+                    ) from error
+                self._opened = opened
+            return Path(self._opened.name)
+
+    def _provides(self, source: Source, livraison: Livraison) -> bool:
+        return source.meta.embarque == "defaut"
+
+    def _expand(self, label: str, pattern: str) -> list[str]:
+        suffix = ".gz" if pattern.endswith(".gz") else ""
+        return [name + suffix for name in _in_folder(self._members(label), pattern.removesuffix(".gz"))]
+
+    def _fetch(
+        self, label: str, livraison: Livraison, chemin: str, limit: int, previous: Snapshot | None, into: Path
+    ) -> Fetched:
+        member = chemin.removesuffix(".gz")
+        remedy = "prendre le fichier d'un miroir (mirror:DOSSIER) ou du producteur (live)"
+        folder = self._members(label)
+        if not (folder / member).is_file():
+            raise FetchError(
+                f"{label} : l'archive embarquée {self.archive.name} ne contient pas « {member} » ; {remedy}"
+            )
+        return _copy(folder / member, _Ask(label, f"{self.name}:{self.archive.name}/{member}", limit, remedy), into)
+
+
+class MirrorFolder(Transport):
+    """A folder that holds each file at its declared ``chemin``."""
+
+    name = "mirror"
+
+    def __init__(self, folder: Path, package: Path = PACKAGE) -> None:
+        super().__init__(package)
+        self.folder = folder
+
+    def _root(self, label: str) -> Path:
+        if not self.folder.is_dir():
+            raise FetchError(f"{label} : le dossier du miroir {self.folder} n'existe pas ; corriger « mirror:DOSSIER »")
+        return self.folder
+
+    def _provides(self, source: Source, livraison: Livraison) -> bool:
+        return True
+
+    def _expand(self, label: str, pattern: str) -> list[str]:
+        return _in_folder(self._root(label), pattern)
+
+    def _fetch(
+        self, label: str, livraison: Livraison, chemin: str, limit: int, previous: Snapshot | None, into: Path
+    ) -> Fetched:
+        remedy = "le déposer sous ce chemin dans le miroir, ou corriger « mirror:DOSSIER »"
+        path = _inside(self._root(label), chemin, label, remedy)
+        # The folder's own place on this machine is nobody's business once the snapshot is published.
+        return _copy(path, _Ask(label, f"mirror:{self.folder.name}/{chemin}", limit, remedy), into)
+
+
+class MirrorHttp(Transport):
+    """A base URL that holds each file at its declared ``chemin`` and, for globs, an INVENTAIRE.csv."""
+
+    name = "mirror"
+
+    def __init__(self, base: str, http: Http | None = None, package: Path = PACKAGE) -> None:
+        super().__init__(package)
+        self.base, self.http = base, http or Http()
+        self._inventory: list[str] | None = None
+
+    def _url(self, chemin: str) -> str:
+        parts = urlsplit(self.base)
+        return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(chemin, safe='/')}", fragment=""))
+
+    def _provides(self, source: Source, livraison: Livraison) -> bool:
+        return True
+
+    def _expand(self, label: str, pattern: str) -> list[str]:
+        if self._inventory is None:
+            remedy = f"publier {INVENTAIRE} (séparateur « ; », première colonne « fichier ») ou prendre mirror:DOSSIER"
+            ask = _Ask(label, self._url(INVENTAIRE), 50_000_000, remedy)
+            with tempfile.TemporaryDirectory(prefix="dk-inventaire-") as folder:
+                try:
+                    path = self.http.get(ask, Path(folder)).path
+                except FetchError as error:
+                    if error.statut_http not in (404, 410):
+                        raise
+                    raise ask.error(
+                        f"le motif ne peut être développé : le miroir n'a pas de {INVENTAIRE}", remedy
+                    ) from None
+                try:
+                    with path.open(encoding="utf-8-sig", newline="") as stream:
+                        rows = [row[0] for row in csv.reader(stream, delimiter=";") if row]
+                except (UnicodeDecodeError, csv.Error):
+                    raise ask.error(f"{INVENTAIRE} illisible") from None
+            if not rows or rows[0] != "fichier":
+                raise ask.error(f"la première colonne de {INVENTAIRE} n'est pas « fichier »")
+            self._inventory = rows[1:]
+        return _matching(self._inventory, pattern)
+
+    def _fetch(
+        self, label: str, livraison: Livraison, chemin: str, limit: int, previous: Snapshot | None, into: Path
+    ) -> Fetched:
+        remedy = "le déposer sous ce chemin dans le miroir, ou corriger « mirror:URL »"
+        return self.http.get(_Ask(label, self._url(chemin), limit, remedy), into, previous)
+
+
+class Live(Transport):
+    """The producer itself, by the protocol that the delivery declares.
+
+    ``bases`` replaces the scheme and host of a protocol and ``hotes`` adds hosts a redirect may lead to (tests).
+    """
+
+    name = "live"
+
+    def __init__(
+        self,
+        http: Http | None = None,
+        *,
+        bases: Mapping[str, str] = BASES,
+        hotes: Iterable[str] = (),
+        package: Path = PACKAGE,
+    ) -> None:
+        super().__init__(package)
+        self.http, self.bases, self.hotes = http or Http(), dict(BASES) | dict(bases), tuple(hotes)
+
+    def url(self, livraison: Livraison) -> str:
+        """Where the delivery's declared producer serves the file."""
+        live = livraison.live
+        base = self.bases.get(live.protocole, "").rstrip("/")
+        if live.protocole == "data_gouv":
+            return f"{base}/api/1/datasets/r/{quote(live.ressource, safe='')}"
+        if live.protocole == "opendatasoft":
+            place = f"/api/explore/v2.1/catalog/datasets/{quote(live.jeu, safe='')}/exports/csv?use_labels=false"
+            return (base or f"https://{live.portail}") + place
+        if not base:
+            return live.url
+        parts = urlsplit(live.url)
+        return base + urlunsplit(("", "", parts.path, parts.query, ""))
+
+    def _provides(self, source: Source, livraison: Livraison) -> bool:
+        # A glob names many files of a mirror; a producer's resource is one file, and cannot stand for them.
+        return livraison.live is not None and not _is_glob(livraison.chemin)
+
+    def _expand(self, label: str, pattern: str) -> list[str]:
+        raise FetchError(f"{label} : le producteur sert un seul fichier, non un motif ; prendre mirror:DOSSIER")
+
+    def _fetch(
+        self, label: str, livraison: Livraison, chemin: str, limit: int, previous: Snapshot | None, into: Path
+    ) -> Fetched:
+        live = livraison.live
+        if live is None:
+            raise FetchError(f"{label} : aucun lien « live » n'est déclaré ; le déclarer, ou prendre mirror:DOSSIER")
+        remedy = (
+            f"corriger le lien « live » de cette livraison (confiance {live.confiance}) dans sa déclaration, "
+            "ou prendre mirror:DOSSIER"
+        )
+        hosts = frozenset(h.lower() for h in (*HOTES.get(live.protocole, ()), *live.hotes, *self.hotes))
+        return self.http.get(_Ask(label, self.url(livraison), limit, remedy, hosts), into, previous)
+
+
+def parse_transport(text: str) -> Transport:
+    """The transport that a user named: ``embedded``, ``mirror:FOLDER``, ``mirror:https://…`` or ``live``.
+
+    Raises ValueError, in French, for anything else. Nothing is opened here.
+    """
+    kind, _, place = text.strip().partition(":")
+    if text.strip() == "embedded":
+        return Embedded()
+    if text.strip() == "live":
+        return Live()
+    if kind == "mirror" and place:
+        with suppress(ValueError):  # an address that cannot be split is told below
+            if place.lower().startswith(("http://", "https://")) and urlsplit(place).hostname:
+                return MirrorHttp(place)
+        if "://" not in place:
+            return MirrorFolder(Path(place).expanduser().absolute())
+    shown = f"{kind}:{redact(place)}" if "://" in place else text
+    raise ValueError(f"transport « {shown} » inconnu : écrire embedded, mirror:DOSSIER, mirror:https://… ou live")

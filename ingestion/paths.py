@@ -1,0 +1,54 @@
+"""Where state lives: one folder, ``var/`` of the checkout or ``DK_HOME``, and nothing outside it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingestion.declarations import PROJECT
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folders of one installation. ``work`` can be rebuilt from ``snapshots``; ``releases`` are immutable."""
+
+    root: Path
+
+    @property
+    def snapshots(self) -> Path:
+        return self.root / "snapshots"
+
+    @property
+    def work(self) -> Path:
+        return self.root / "work"
+
+    @property
+    def landing(self) -> Path:
+        return self.work / "landing"
+
+    @property
+    def releases(self) -> Path:
+        return self.root / "releases"
+
+    @property
+    def dagster(self) -> Path:
+        return self.root / "dagster"
+
+    @property
+    def warehouse(self) -> Path:
+        return self.work / "entrepot.duckdb"
+
+    @property
+    def candidate(self) -> Path:
+        return self.work / "candidat"
+
+    def ensure(self) -> Home:
+        for folder in (self.snapshots, self.landing / "mesures", self.releases, self.dagster):
+            folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+
+def home() -> Home:
+    """The installation's home, from ``DK_HOME`` when it is set."""
+    return Home(Path(os.environ.get("DK_HOME") or PROJECT / "var").expanduser().resolve())

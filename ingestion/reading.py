@@ -1,0 +1,730 @@
+"""Bytes of one delivery to typed frames, by the declaration and by nothing else.
+
+Every file becomes a Polars frame of strings first; types, missing marks and codes come from the declaration.
+A row that cannot be read becomes a reject with its reason; a file that cannot be read raises ReadingError.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import gzip
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ingestion.declarations import Column, Format, Livraison, Source, origin_names
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from ingestion.snapshots import Snapshot
+
+MOIS = {
+    "janvier": "01", "février": "02", "fevrier": "02", "mars": "03", "avril": "04", "mai": "05", "juin": "06",
+    "juillet": "07", "août": "08", "aout": "08", "septembre": "09", "octobre": "10", "novembre": "11",
+    "décembre": "12", "decembre": "12",
+}  # fmt: skip
+
+CODE_PATTERNS = {
+    "code_commune": (r"^(?:\d{2}|2[AB])\d{3}$", "un code commune a cinq caractères, zéro de tête compris (01001, 2A004)"),
+    "code_departement": (r"^(?:0[1-9]|[1-8]\d|9[0-5]|2[AB]|97\d|98\d)$", "un code département s'écrit 01, 2A ou 971"),
+    "code_region": (r"^\d{2}$", "un code région a deux chiffres, zéro de tête compris"),
+    "code_epci": (r"^\d{9}$", "un EPCI se désigne par son SIREN de neuf chiffres"),
+    "code_qpv": (r"^Q[PN][0-9A-Z]{6}$", "un code de quartier s'écrit QP ou QN suivi de six caractères"),
+}
+
+STATUTS = {"observe": "observé", "estime": "estimé", "provisoire": "provisoire"}
+# A file is read whole only up to this size unless its declaration says otherwise (guards against gzip bombs).
+TAILLE_MAX_MO = 2048
+
+
+class ReadingError(RuntimeError):
+    """The file cannot be read as declared; the French message names the file, the place and the remedy."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one file gave. Frames hold declared columns plus ``_millesime``, ``_ligne``, ``_snapshot_sha256``,
+    ``_connue_le``; ``lignes_*`` count records of the file, whatever each record was unfolded into."""
+
+    table: pl.DataFrame
+    mesures: pl.DataFrame
+    listes: pl.DataFrame
+    rejets: pl.DataFrame
+    lignes_lues: int
+    lignes_rejetees: int
+    lignes_hors_tableau: int
+
+    @property
+    def lignes_gardees(self) -> int:
+        return self.lignes_lues - self.lignes_rejetees - self.lignes_hors_tableau
+
+
+def polars_type(data_type: str) -> Any:
+    import polars as pl
+
+    return {
+        "varchar": pl.String, "bigint": pl.Int64, "double": pl.Float64, "date": pl.Date, "boolean": pl.Boolean,
+    }[data_type]  # fmt: skip
+
+
+def technical_schema() -> dict[str, Any]:
+    import polars as pl
+
+    return {
+        "_millesime": pl.String, "_ligne": pl.Int64, "_cog_annee": pl.Int64, "_publie_le": pl.Date,
+        "_snapshot_sha256": pl.String, "_connue_le": pl.Date,
+    }  # fmt: skip
+
+
+def table_schema(source: Source) -> dict[str, Any]:
+    """Polars schema of the landed table of a source."""
+    return {column.name: polars_type(column.data_type) for column in source.columns} | technical_schema()
+
+
+def rejets_schema() -> dict[str, Any]:
+    import polars as pl
+
+    return {
+        "source_id": pl.String, "millesime": pl.String, "snapshot_sha256": pl.String, "chemin": pl.String,
+        "ligne": pl.Int64, "colonne": pl.String, "valeur": pl.String, "motif": pl.String,
+    }  # fmt: skip
+
+
+def mesures_schema() -> dict[str, Any]:
+    import polars as pl
+
+    return {
+        "mesure_id": pl.String, "nature": pl.String, "territoire_niveau": pl.String, "territoire_code": pl.String,
+        "cog_annee": pl.Int64, "periode_debut": pl.Date, "periode_fin": pl.Date, "valeur": pl.Float64,
+        "statut_valeur": pl.String, "source_id": pl.String, "millesime": pl.String, "snapshot_sha256": pl.String,
+        "connue_le": pl.Date, "ligne": pl.Int64,
+    }  # fmt: skip
+
+
+def listes_schema() -> dict[str, Any]:
+    import polars as pl
+
+    return {
+        "intervention_id": pl.String, "etat_date": pl.Date, "niveau_declare": pl.String, "code_origine": pl.String,
+        "cog_annee": pl.Int64, "projet_id": pl.String, "projet_nom": pl.String, "date_debut": pl.Date,
+        "source_id": pl.String, "millesime": pl.String, "snapshot_sha256": pl.String, "ligne": pl.Int64,
+    }  # fmt: skip
+
+
+# --- bytes to strings ------------------------------------------------------------------------------------------
+
+
+def _unpack(path: Path, chemin: str, fmt: Format, folder: Path) -> Path:
+    """The file itself: gunzipped or taken out of its zip, within the declared size."""
+    limit = (fmt.taille_max_mo or TAILLE_MAX_MO) * 1_000_000
+    with path.open("rb") as stream:
+        magic = stream.read(4)
+    if magic[:2] == b"\x1f\x8b":
+        source: Any = gzip.open(path, "rb")  # noqa: SIM115 (closed below, with the target)
+    elif magic == b"PK\x03\x04" and fmt.membre:
+        archive = zipfile.ZipFile(path)
+        if fmt.membre not in archive.namelist():
+            raise ReadingError(
+                f"{chemin} : l'archive ne contient pas {fmt.membre!r} mais {', '.join(archive.namelist()[:5])} ; "
+                "corriger « membre » dans la déclaration"
+            )
+        source = archive.open(fmt.membre)
+    else:
+        if path.stat().st_size > limit:
+            raise ReadingError(f"{chemin} : fichier au-delà de {limit // 1_000_000} Mo ; relever taille_max_mo")
+        return path
+    target = folder / "deplie"
+    size = 0
+    try:
+        with source, target.open("wb") as out:
+            while block := source.read(1 << 20):
+                size += len(block)
+                if size > limit:
+                    raise ReadingError(
+                        f"{chemin} : se déplie au-delà de {limit // 1_000_000} Mo (bombe de compression ?) ; "
+                        "si le fichier est sain, relever taille_max_mo dans sa déclaration"
+                    )
+                out.write(block)
+    except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ReadingError(f"{chemin} : archive tronquée ou abîmée ({error}) ; la redemander au producteur") from error
+    return target
+
+
+def _header_names(cells: list[Any]) -> list[str]:
+    """Header cells to unique names; nameless columns become ``_vide_n`` and are never read."""
+    names: list[str] = []
+    for rank, cell in enumerate(cells):
+        name = re.sub(r"[\s\u00a0\u202f]+", " ", str(cell or "").replace("\ufeff", "")).strip()
+        if not name:
+            name = f"_vide_{rank}"
+        while name in names:
+            name += "_bis"
+        names.append(name)
+    return names
+
+
+def _read_csv(path: Path, chemin: str, fmt: Format) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+    """All-text frame of a CSV with ``_ligne``, and the lines whose shape is wrong."""
+    import duckdb
+    import polars as pl
+
+    encoding = fmt.encodage or "utf-8"
+    skip = (fmt.ligne_entete or 1) - 1
+    quote = fmt.guillemet or '"'
+    separator = fmt.separateur or ","
+    try:
+        with path.open("r", encoding="utf-8-sig" if encoding == "utf-8" else encoding, newline="") as stream:
+            for _ in range(skip):
+                stream.readline()
+            header = next(csv.reader(stream, delimiter=separator, quotechar=quote), None)
+    except UnicodeDecodeError as error:
+        raise ReadingError(
+            f"{chemin} : n'est pas en {encoding} (octet {error.start}) ; vérifier l'encodage auprès du producteur "
+            "ou corriger « encodage » dans la déclaration"
+        ) from error
+    if not header:
+        raise ReadingError(f"{chemin} : aucun en-tête en ligne {skip + 1} ; le fichier est vide ou tronqué")
+    names = _header_names(header)
+    with duckdb.connect() as con:
+        con.execute("set threads = 2")
+        try:
+            relation = con.sql(
+                "select * from read_csv(?, columns = ?, auto_detect = false, header = true, skip = ?, delim = ?, "
+                "quote = ?, escape = ?, encoding = ?, store_rejects = true, rejects_limit = 0, strict_mode = true, "
+                "max_line_size = 16000000)",
+                params=[str(path), {name: "VARCHAR" for name in names}, skip, separator, quote, quote, encoding],
+            )
+            frame = pl.DataFrame(relation)
+            bad = con.execute(
+                "select line, any_value(column_name order by error_type), left(any_value(csv_line), 200), "
+                "string_agg(distinct error_type::varchar, ', ') from reject_errors group by line order by line"
+            ).fetchall()
+        except duckdb.Error as error:
+            raise ReadingError(f"{chemin} : CSV illisible ({str(error).splitlines()[0]})") from error
+    reasons = {
+        "MISSING COLUMNS": "ligne incomplète : moins de champs que l'en-tête (fichier tronqué ?)",
+        "TOO MANY COLUMNS": "ligne trop longue : plus de champs que l'en-tête (séparateur dans une valeur ?)",
+        "UNQUOTED VALUE": "guillemet jamais refermé",
+        "LINE SIZE OVER MAXIMUM": "ligne démesurée",
+        "INVALID ENCODING": f"caractères qui ne sont pas en {encoding}",
+    }
+    if any("INVALID ENCODING" in kinds for *_, kinds in bad):
+        line = next(line for line, _, _, kinds in bad if "INVALID ENCODING" in kinds)
+        raise ReadingError(
+            f"{chemin} : n'est pas en {encoding} (ligne {line}) ; vérifier l'encodage auprès du producteur "
+            "ou corriger « encodage » dans la déclaration"
+        )
+    rejects = [
+        {"ligne": int(line) + skip, "colonne": None, "valeur": text,
+         "motif": " ; ".join(reasons.get(kind, kind.lower()) for kind in kinds.split(", "))}
+        for line, _, text, kinds in bad
+    ]  # fmt: skip
+    # A record's number counts the header as the first, and the refused records in between.
+    refused = {reject["ligne"] for reject in rejects}
+    first = skip + 2
+    numbers = range(first, first + frame.height + len(refused))
+    lines = [n for n in numbers if n not in refused][: frame.height] if refused else list(numbers)
+    return frame.with_columns(pl.Series("_ligne", lines, dtype=pl.Int64)), rejects
+
+
+def _records(document: Any, path: str) -> Iterator[tuple[Any, ...]]:
+    """Chains of nested records (outermost first) reached by a dotted path where ``*`` walks a list."""
+
+    def walk(node: Any, steps: list[str], chain: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+        if not steps:
+            yield (*chain, node)
+            return
+        step, rest = steps[0], steps[1:]
+        if step == "*":
+            for item in node or []:
+                # Only records that hold others count as « enclosing »; a mere wrapper does not.
+                yield from walk(item, rest, (*chain, item) if rest and "*" in rest else chain)
+        else:
+            yield from walk(node.get(step) if isinstance(node, dict) else None, rest, chain)
+
+    steps = [step for step in path.split(".") if step]
+    return walk(document, steps, (document,) if steps and isinstance(document, dict) else ())
+
+
+def _text(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, list):
+        return " ; ".join(_text(item) or "" for item in value)
+    return str(value)
+
+
+def _field(chain: tuple[Any, ...], origin: str) -> tuple[bool, Any]:
+    """(present, value) of a declared origin: ``^`` climbs to the enclosing record, dots enter nested objects."""
+    climb = len(origin) - len(origin.lstrip("^"))
+    if climb >= len(chain):
+        return False, None
+    node, name = chain[-1 - climb], origin.lstrip("^")
+    if not isinstance(node, dict):
+        return name == "valeur", node
+    if name in node:
+        return True, node[name]
+    for part in name.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return False, None
+        node = node[part]
+    return True, node
+
+
+def _read_records(document: Any, chemin: str, fmt: Format, origins: list[str]) -> pl.DataFrame:
+    import polars as pl
+
+    path = fmt.enregistrements if fmt.enregistrements is not None else "*"
+    chains = [chain for chain in _records(document, path) if chain[-1] is not None]
+    if not chains:
+        raise ReadingError(
+            f"{chemin} : aucun enregistrement sous « {path} » ; le producteur a changé la structure, "
+            "revoir « enregistrements » dans la déclaration"
+        )
+    columns: dict[str, list[str | None]] = {}
+    for origin in origins:
+        cells = [_field(chain, origin) for chain in chains]
+        if any(present for present, _ in cells):
+            columns[origin] = [_text(value) for _, value in cells]
+    if not columns:
+        known = sorted({key for chain in chains[:50] if isinstance(chain[-1], dict) for key in chain[-1]})
+        raise ReadingError(f"{chemin} : aucune des colonnes déclarées ; le fichier porte {', '.join(known[:20])}")
+    frame = pl.DataFrame(columns, schema={name: pl.String for name in columns})
+    return frame.with_columns(_ligne=pl.int_range(1, frame.height + 1, dtype=pl.Int64))
+
+
+def _load_json(path: Path, chemin: str, fmt: Format) -> Any:
+    import orjson
+
+    raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    if fmt.dans_texte:
+        starts = [place for place in (raw.find(b"{"), raw.find(b"[")) if place >= 0]
+        if not starts:
+            raise ReadingError(f"{chemin} : aucun objet JSON dans le fichier")
+        raw = raw[min(starts) : max(raw.rfind(b"}"), raw.rfind(b"]")) + 1]
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise ReadingError(f"{chemin} : JSON illisible (ligne {error.lineno}, {error.msg}) ; fichier tronqué ?") from error
+
+
+def _read_excel(path: Path, chemin: str, fmt: Format) -> pl.DataFrame:
+    import fastexcel
+    import polars as pl
+
+    try:
+        book = fastexcel.read_excel(path)
+        if fmt.feuille and fmt.feuille not in book.sheet_names:
+            raise ReadingError(
+                f"{chemin} : pas de feuille {fmt.feuille!r} mais {', '.join(book.sheet_names)} ; "
+                "corriger « feuille » dans la déclaration"
+            )
+        frame = book.load_sheet(fmt.feuille or 0, header_row=None, dtypes="string").to_polars()
+    except fastexcel.FastExcelError as error:
+        raise ReadingError(f"{chemin} : classeur illisible ({str(error).splitlines()[0]})") from error
+    rank = (fmt.ligne_entete or 1) - 1
+    if frame.height <= rank:
+        raise ReadingError(f"{chemin} : pas d'en-tête en ligne {rank + 1} ; le classeur est vide ou tronqué")
+    names = _header_names(list(frame.row(rank)))
+    frame = frame.slice(rank + 1)
+    frame.columns = names
+    return frame.with_columns(_ligne=pl.int_range(rank + 2, rank + 2 + frame.height, dtype=pl.Int64))
+
+
+# --- strings to typed rows -------------------------------------------------------------------------------------
+
+
+def _lookalikes(wanted: list[str], present: list[str]) -> str:
+    close = [match for name in wanted for match in difflib.get_close_matches(name, present, n=2, cutoff=0.5)]
+    return f" ; lui ressemble : {', '.join(dict.fromkeys(close))}" if close else ""
+
+
+def _rename(frame: pl.DataFrame, source: Source, livraison: Livraison, chemin: str, optional: set[str]) -> pl.DataFrame:
+    """Declared names in place of the producer's; undeclared columns are dropped, constants added."""
+    import polars as pl
+
+    present = [name for name in frame.columns if not name.startswith("_")]
+    picked: list[Any] = [pl.col("_ligne")]
+    missing: list[tuple[str, list[str]]] = []
+    for column in source.columns:
+        if column.name in livraison.constantes:
+            picked.append(pl.lit(livraison.constantes[column.name], pl.String).alias(column.name))
+            continue
+        names = origin_names(column, livraison)
+        found = [name for name in names if name in frame.columns]
+        if found:
+            picked.append(pl.coalesce(found).alias(column.name))
+        elif column.name in optional or column.meta.facultative:
+            picked.append(
+                pl.col(column.name) if column.name in frame.columns else pl.lit(None, pl.String).alias(column.name)
+            )
+        else:
+            missing.append((column.name, names))
+    if missing:
+        lines = [
+            f"la colonne « {' » ou « '.join(names) or name} » (déclarée {name}) manque{_lookalikes(names, present)}"
+            for name, names in missing
+        ]
+        known = {name for column in source.columns for name in origin_names(column, livraison)}
+        new = [name for name in present if name not in known][:8]
+        raise ReadingError(
+            f"{chemin} : {' ; '.join(lines)}. Colonnes non déclarées du fichier : {', '.join(new) or 'aucune'}. "
+            f"Remède : ajouter le nouveau nom à « origine » dans {source.fichier}"
+        )
+    return frame.select(picked)
+
+
+def _unpivot(frame: pl.DataFrame, source: Source, chemin: str) -> pl.DataFrame:
+    import polars as pl
+
+    rule = source.meta.depivot
+    assert rule is not None
+    pattern = re.compile(rule.motif)
+    hits = {name: m.groupdict() for name in frame.columns if (m := pattern.fullmatch(name))}
+    if not hits:
+        raise ReadingError(
+            f"{chemin} : aucune colonne ne suit le motif « {rule.motif} » ; colonnes vues : "
+            f"{', '.join(c for c in frame.columns if not c.startswith('_'))[:200]}"
+        )
+    index = [name for name in frame.columns if name not in hits]
+    groups = [name for name in pattern.groupindex if name != "colonne"]
+    long = frame.unpivot(on=list(hits), index=index, variable_name="_origine", value_name="_valeur")
+    for group in pattern.groupindex:
+        mapping = {name: rule.remplacer.get(group, {}).get(found[group], found[group]) for name, found in hits.items()}
+        long = long.with_columns(pl.col("_origine").replace_strict(mapping, return_dtype=pl.String).alias(f"_g_{group}"))
+    if "colonne" in pattern.groupindex:
+        targets = sorted({rule.remplacer.get("colonne", {}).get(f["colonne"], f["colonne"]) for f in hits.values()})
+        long = long.group_by([*index, *[f"_g_{g}" for g in groups]], maintain_order=True).agg(
+            pl.col("_valeur").filter(pl.col("_g_colonne") == target).first().alias(target) for target in targets
+        )
+    else:
+        long = long.rename({"_valeur": rule.valeur or "valeur"}).drop("_origine")
+    return long.rename({f"_g_{group}": group for group in groups})
+
+
+def _typed(column: Column) -> pl.Expr:
+    """Typed value of a stripped string column; null where the text is not of the declared type."""
+    import polars as pl
+
+    meta, value = column.meta, pl.col(column.name)
+    kind = meta.type
+    if kind in ("entier", "nombre"):
+        text = value.str.replace_all(r"[\s\u00a0\u202f]", "")
+        if meta.decimale == ",":
+            text = text.str.replace(",", ".", literal=True)
+        number = text.cast(pl.Float64, strict=False)
+        number = pl.when(number.is_finite()).then(number)
+        if kind == "nombre":
+            return number
+        return pl.when(number == number.round(0)).then(number).cast(pl.Int64, strict=False)
+    if kind == "date":
+        tries = []
+        for pattern in meta.formats_date or ("%Y-%m-%d",):
+            if pattern == "JJ mois AAAA":
+                text = value.str.to_lowercase().str.replace("1er", "1", literal=True)
+                text = text.str.replace_many(list(MOIS), list(MOIS.values())).str.replace_all(r"[\s\u00a0]+", " ")
+                tries.append(text.str.strptime(pl.Date, "%d %m %Y", strict=False))
+            elif pattern == "MM/AAAA":
+                tries.append(
+                    (pl.lit("01/") + value.str.extract(r"^(\d{1,2}/\d{4})$")).str.strptime(pl.Date, "%d/%m/%Y", strict=False)
+                )
+            else:
+                tries.append(value.str.strptime(pl.Date, pattern, strict=False))
+        return pl.coalesce(tries)
+    if kind == "booleen":
+        low = value.str.to_lowercase()
+        return (
+            pl.when(low.is_in(["true", "oui", "1", "vrai"])).then(True)
+            .when(low.is_in(["false", "non", "0", "faux"])).then(False)
+        )  # fmt: skip
+    if kind in CODE_PATTERNS:
+        return pl.when(value.str.contains(CODE_PATTERNS[kind][0])).then(value)
+    return value
+
+
+EXPLANATIONS = {
+    "entier": "n'est pas un nombre entier",
+    "nombre": "n'est pas un nombre",
+    "date": "n'est pas une date au format déclaré",
+    "booleen": "n'est ni oui ni non",
+} | {kind: text for kind, (_, text) in CODE_PATTERNS.items()}
+
+
+class _Rejects:
+    """Rejected rows of one file, gathered as they are found."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def take(self, frame: pl.DataFrame, mask: pl.Expr, colonne: str | None, motif: str) -> pl.DataFrame:
+        """Rows of ``frame`` outside ``mask``; the others are written down with their reason."""
+        import polars as pl
+
+        bad = frame.filter(mask)
+        if bad.height:
+            value = pl.col(colonne) if colonne in bad.columns else pl.lit(None, pl.String)
+            self.rows += bad.select(
+                ligne="_ligne", colonne=pl.lit(colonne), valeur=value.cast(pl.String), motif=pl.lit(motif)
+            ).to_dicts()
+            frame = frame.filter(~mask)
+        return frame
+
+
+def _correct(frame: pl.DataFrame, source: Source, livraison: Livraison, rejects: _Rejects) -> pl.DataFrame:
+    import polars as pl
+
+    for rule in source.meta.corrections:
+        if rule.livraison not in (None, livraison.millesime):
+            continue
+        hit = pl.col(rule.colonne).eq_missing(pl.lit(rule.valeur))
+        if rule.rejeter:
+            frame = rejects.take(frame, hit, rule.colonne, f"erreur connue du producteur : {rule.motif}")
+        else:
+            frame = frame.with_columns(
+                pl.when(hit).then(pl.lit(rule.remplacer_par)).otherwise(pl.col(rule.colonne)).alias(rule.colonne)
+            )
+    return frame
+
+
+def _period(source: Source, livraison: Livraison) -> tuple[pl.Expr, pl.Expr]:
+    """First and last day of the period of each row, as the declaration tells it."""
+    import polars as pl
+
+    rule = source.meta.mesures
+    assert rule is not None
+    if rule.periode == "livraison":
+        day = pl.lit(livraison.periode or livraison.publie_le)
+        return day, day
+    if rule.periode == "date":
+        return pl.col(rule.date), pl.col(rule.date)
+    year = pl.col(rule.annee).cast(pl.Int32)
+    if rule.periode == "annee":
+        return pl.date(year, 1, 1), pl.date(year, 12, 31)
+    first = pl.date(year, (pl.col(rule.trimestre).cast(pl.Int32) - 1) * 3 + 1, 1)
+    return first, first.dt.offset_by("3mo").dt.offset_by("-1d")
+
+
+def _mesures(rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot: Snapshot) -> pl.DataFrame:
+    """Long measures of the kept rows: one row per territory, period and measure column, with its status."""
+    import polars as pl
+
+    rule = source.meta.mesures
+    wanted = [column for column in source.columns if column.meta.mesure]
+    if rule is None or not wanted:
+        return pl.DataFrame(schema=mesures_schema())
+    first, last = _period(source, livraison)
+    level = pl.lit(rule.niveau) if rule.niveau else pl.col(rule.niveau_colonne or "")
+    parts = []
+    for column in wanted:
+        mesure = column.meta.mesure
+        assert mesure is not None
+        raw = pl.col(f"_brut_{column.name}")
+        statut = (
+            pl.when(pl.col(column.name).is_not_null()).then(pl.lit(STATUTS[mesure.statut]))
+            .when(raw.is_in(list(source.meta.secrets))).then(pl.lit("secret"))
+            .when(raw.is_in(list(source.meta.non_diffuses))).then(pl.lit("non diffusé"))
+            .otherwise(pl.lit("manquant"))
+        )  # fmt: skip
+        parts.append(
+            rows.select(
+                mesure_id=pl.lit(mesure.id), nature=pl.lit(mesure.nature), territoire_niveau=level,
+                territoire_code=pl.col(rule.code), cog_annee=pl.lit(livraison.cog_annee, pl.Int64),
+                periode_debut=first, periode_fin=last, valeur=pl.col(column.name).cast(pl.Float64),
+                statut_valeur=statut, source_id=pl.lit(source.source_id), millesime=pl.lit(livraison.millesime),
+                snapshot_sha256=pl.lit(snapshot.sha256), connue_le=pl.lit(snapshot.connue_le).str.to_date(),
+                ligne=pl.col("_ligne"),
+            )
+        )  # fmt: skip
+    return pl.concat(parts).match_to_schema(pl.Schema(mesures_schema()))
+
+
+def _listes(rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot: Snapshot) -> pl.DataFrame:
+    """Treated territories of one state of a list: one row per intervention, project and code."""
+    import polars as pl
+
+    rule = source.meta.liste
+    if rule is None:
+        return pl.DataFrame(schema=listes_schema())
+    for name, values in rule.garder.items():
+        rows = rows.filter(pl.col(name).is_in(values))
+
+    def column(name: str | None) -> pl.Expr:
+        return pl.col(name) if name else pl.lit(None)
+
+    frame = rows.select(
+        etat_date=pl.lit(livraison.publie_le), niveau_declare=pl.lit(rule.niveau),
+        code_origine=column(rule.code).cast(pl.String), cog_annee=pl.lit(livraison.cog_annee, pl.Int64),
+        projet_id=column(rule.projet).cast(pl.String), projet_nom=column(rule.nom).cast(pl.String),
+        date_debut=column(rule.date).cast(pl.Date), source_id=pl.lit(source.source_id),
+        millesime=pl.lit(livraison.millesime), snapshot_sha256=pl.lit(snapshot.sha256), ligne=pl.col("_ligne"),
+    )  # fmt: skip
+    parts = [frame.with_columns(intervention_id=pl.lit(name)) for name in rule.interventions]
+    return pl.concat(parts).match_to_schema(pl.Schema(listes_schema()))
+
+
+def _load_raw(path: Path, chemin: str, fmt: Format, origins: list[str]) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+    if path.stat().st_size == 0:
+        raise ReadingError(f"{chemin} : fichier vide ; le redemander au producteur")
+    if fmt.type == "csv":
+        with path.open("rb") as stream:
+            start = stream.read(512).lstrip().lower()
+        if start.startswith((b"<!doctype html", b"<html")):
+            raise ReadingError(f"{chemin} : c'est une page HTML, non un CSV (page de maintenance ?) ; réessayer plus tard")
+        return _read_csv(path, chemin, fmt)
+    if fmt.type in ("xlsx", "xls"):
+        return _read_excel(path, chemin, fmt), []
+    if fmt.type == "json":
+        return _read_records(_load_json(path, chemin, fmt), chemin, fmt, origins), []
+    if fmt.type == "yaml":
+        import yaml
+
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        try:
+            document = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+        except yaml.YAMLError as error:
+            raise ReadingError(f"{chemin} : YAML illisible ({error})") from error
+        return _read_records(document, chemin, fmt, origins), []
+    raise ReadingError(f"{chemin} : la déclaration ne dit pas le format (csv, json, xlsx, xls ou yaml)")
+
+
+def read_file(source: Source, livraison: Livraison, snapshot: Snapshot, blob: Path) -> Reading:
+    """Typed rows, measures and rejects of one snapshot of one declared file.
+
+    Raises ReadingError when the file as a whole is not what was declared. Every record of the file is accounted for:
+    kept, rejected with a reason, or outside the table (notes below it).
+    """
+    import polars as pl
+
+    meta, chemin = source.meta, snapshot.chemin
+    fmt = livraison.format.over(meta.format)
+    origins = [name for column in source.columns for name in origin_names(column, livraison)]
+    with tempfile.TemporaryDirectory(prefix="dk-") as folder:
+        path = _unpack(blob, chemin, fmt, Path(folder))
+        frame, shape_rejects = _load_raw(path, chemin, fmt, origins)
+    rejects = _Rejects()
+    rejects.rows += shape_rejects
+    lues = frame.height + len({r["ligne"] for r in shape_rejects})
+    if lues == 0:
+        raise ReadingError(f"{chemin} : un en-tête et aucune ligne ; le redemander au producteur")
+    frame = frame.with_columns(
+        pl.col(name).str.strip_chars(" \t\r\n\u00a0\u202f") for name in frame.columns if name != "_ligne"
+    )
+    hors_tableau = 0
+    if fmt.arret_si_vide:
+        if fmt.arret_si_vide not in frame.columns:
+            raise ReadingError(f"{chemin} : la colonne d'arrêt « {fmt.arret_si_vide} » manque")
+        empty = frame[fmt.arret_si_vide].fill_null("") == ""
+        end = empty.arg_max() if empty.any() else frame.height
+        hors_tableau = frame.height - end
+        frame = frame.head(end)
+    optional: set[str] = set()
+    if meta.depivot:
+        frame = _unpivot(frame, source, chemin)
+        pattern = re.compile(meta.depivot.motif)
+        optional = {c.name for c in source.columns if not c.meta.origines and c.name in frame.columns}
+        optional |= set(pattern.groupindex)
+    frame = _rename(frame, source, livraison, chemin, optional)
+    lines_before = set(frame["_ligne"].to_list())
+    if meta.eclatement:
+        rule = meta.eclatement
+        found = pl.col(rule.colonne).str.extract_all(rule.motif)
+        frame = rejects.take(
+            frame, pl.col(rule.colonne).is_null() | (found.list.len() == 0), rule.colonne, "aucun code dans ce texte"
+        )
+        frame = frame.with_columns(found.list.unique(maintain_order=True)).explode(rule.colonne)
+        frame = frame.with_columns(pl.col(rule.colonne).str.extract(rule.motif))
+    produites = frame.height + len(rejects.rows) - len(shape_rejects)
+    frame = _correct(frame, source, livraison, rejects)
+    frame = _type_rows(frame, source, rejects)
+    frame = _check_keys(frame, source, livraison, rejects)
+    if produites != frame.height + len(rejects.rows) - len(shape_rejects):
+        raise ReadingError(f"{chemin} : des lignes se sont perdues entre lecture et typage ; défaut du lecteur à signaler")
+    kept = set(frame["_ligne"].to_list())
+    rejected = {row["ligne"] for row in rejects.rows} - kept
+    if lines_before - kept - rejected:
+        raise ReadingError(f"{chemin} : {len(lines_before - kept - rejected)} lignes ni gardées ni rejetées")
+    rejets = pl.DataFrame(rejects.rows, schema={k: v for k, v in rejets_schema().items() if k in ("ligne", "colonne", "valeur", "motif")})
+    rejets = rejets.with_columns(
+        source_id=pl.lit(source.source_id), millesime=pl.lit(livraison.millesime),
+        snapshot_sha256=pl.lit(snapshot.sha256), chemin=pl.lit(chemin),
+    ).select(list(rejets_schema()))  # fmt: skip
+    table = frame.with_columns(
+        _millesime=pl.lit(livraison.millesime), _snapshot_sha256=pl.lit(snapshot.sha256),
+        _connue_le=pl.lit(snapshot.connue_le).str.to_date(), _publie_le=pl.lit(livraison.publie_le),
+        _cog_annee=pl.lit(livraison.cog_annee, pl.Int64),
+    )  # fmt: skip
+    return Reading(
+        table=table.select(list(table_schema(source))),
+        mesures=_mesures(table, source, livraison, snapshot),
+        listes=_listes(table, source, livraison, snapshot),
+        rejets=rejets.sort("ligne", "colonne", nulls_last=True),
+        lignes_lues=lues,
+        lignes_rejetees=len(rejected),
+        lignes_hors_tableau=hors_tableau,
+    )
+
+
+def _type_rows(frame: pl.DataFrame, source: Source, rejects: _Rejects) -> pl.DataFrame:
+    """Types every column as declared; a row with a cell of another type is rejected with that cell."""
+    import polars as pl
+
+    meta = source.meta
+    marks = {*meta.manquants, *meta.secrets, *meta.non_diffuses}
+    prepared = []
+    for column in source.columns:
+        value = pl.col(column.name)
+        if column.meta.remplacer:
+            value = value.replace(column.meta.remplacer)
+        prepared.append(pl.when(~value.is_in(list(marks))).then(value).alias(column.name))
+        if column.meta.mesure:
+            prepared.append(pl.col(column.name).alias(f"_brut_{column.name}"))
+    frame = frame.with_columns(prepared)
+    steps = []
+    for column in source.columns:
+        value = pl.col(column.name)
+        if column.meta.extraire:
+            value = value.str.extract(column.meta.extraire)
+        if column.meta.completer:
+            value = pl.when(value.str.contains(r"^[0-9A-Z]+$")).then(value.str.zfill(column.meta.completer)).otherwise(value)
+        if column.meta.extraire or column.meta.completer:
+            steps.append(value.alias(column.name))
+    extracted = frame.with_columns(steps) if steps else frame
+    typed = extracted.with_columns(_typed(column).alias(f"_type_{column.name}") for column in source.columns)
+    # The reject shows what the producer wrote, so the masks look at the texts as published.
+    typed = typed.with_columns(frame[column.name].alias(column.name) for column in source.columns)
+    for column in source.columns:
+        wrong = pl.col(column.name).is_not_null() & pl.col(f"_type_{column.name}").is_null()
+        reason = EXPLANATIONS.get(column.meta.type, "aucune valeur au motif déclaré dans ce texte")
+        typed = rejects.take(typed, wrong, column.name, reason)
+    return typed.with_columns(pl.col(f"_type_{c.name}").alias(c.name) for c in source.columns).drop(
+        f"_type_{c.name}" for c in source.columns
+    )
+
+
+def _check_keys(frame: pl.DataFrame, source: Source, livraison: Livraison, rejects: _Rejects) -> pl.DataFrame:
+    """Empty and duplicate keys become rejects; the first of a duplicate set is kept unless values differ."""
+    import polars as pl
+
+    key = [name for name in source.meta.cle if not name.startswith("_")] or ["_ligne"]
+    for name in key:
+        frame = rejects.take(frame, pl.col(name).is_null(), name, "clé vide")
+    rank = pl.int_range(pl.len()).over(key)
+    if frame.select(rank.max() > 0).item() if frame.height else False:
+        values = [c.name for c in source.columns if c.name not in key and c.meta.type in ("nombre", "entier", "date")]
+        if source.meta.doublons == "rejeter_si_differents" and values:
+            differ = pl.any_horizontal(pl.col(v).n_unique().over(key) > 1 for v in values)
+            frame = rejects.take(frame, differ, key[-1], f"clé en double ({', '.join(key)}) aux valeurs différentes")
+        frame = rejects.take(frame, rank > 0, key[-1], f"clé en double ({', '.join(key)}) : la première ligne est gardée")
+    return frame

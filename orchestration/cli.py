@@ -1,0 +1,413 @@
+"""``dk``: the command of the project. Every command imports what it needs when it is called, and no more."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ingestion.declarations import PROJECT, DeclarationError
+from ingestion.paths import Home, home
+
+OK, FAILED, USAGE, LATE, BUSY = 0, 1, 2, 3, 75
+EXITS = """
+\b
+Codes de sortie :
+  0   publié, ou rien de neuf à publier
+  1   refusé ou en panne ; la publication précédente reste en place
+  2   commande mal écrite
+  3   publié, mais au moins une source est en retard ou a été refusée
+  75  une autre exécution est en cours
+"""
+
+
+class Failure(click.ClickException):
+    """An error for a person: its message, no trace."""
+
+    def __init__(self, message: str, code: int = FAILED) -> None:
+        super().__init__(message)
+        self.exit_code = code
+
+    def show(self, file: Any = None) -> None:
+        click.secho(f"Erreur : {self.message}", fg="red", err=True)
+
+
+def _say(text: str = "") -> None:
+    click.echo(text)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def main() -> None:
+    """Dernier kilomètre : ce que change chaque intervention de l'ANCT.
+
+    \b
+    Pour commencer :
+      dk run                               publier avec les données embarquées
+      dk run --from mirror:../opendata     publier depuis un dossier de fichiers publiés
+      dk query "select * from mart_couverture"
+    """
+    import atexit
+
+    # duckdb's extension module reports leaks of its own on stderr while the interpreter dies, after the last useful line.
+    atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
+
+
+# --- run --------------------------------------------------------------------------------------------------------
+
+
+class _Progress(logging.Handler):
+    """Prints one line per finished step, with its duration."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start = time.monotonic()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        color = "yellow" if record.levelno >= logging.WARNING else None
+        click.secho(f"[{time.monotonic() - self.start:6.1f} s] {record.getMessage()}", fg=color)
+
+
+@main.command(epilog=EXITS)
+@click.option("--from", "origin", default="embedded", show_default=True, metavar="ORIGINE",
+              help="embedded (livré avec le projet), mirror:DOSSIER_OU_URL (fichiers publiés), ou live (chez les producteurs).")  # fmt: skip
+@click.option("--only", multiple=True, metavar="SOURCE", help="Ne collecter que ces sources (identifiant, motif « anct__* » ou producteur).")
+@click.option("--wait", default=0.0, show_default=True, metavar="SECONDES", help="Attendre si une autre exécution est en cours.")
+def run(origin: str, only: tuple[str, ...], wait: float) -> None:
+    """Collecte, construit, contrôle et publie. Sans changement, ne republie rien."""
+    from ingestion.fetch import parse_transport
+    from orchestration import instance
+
+    where = home().ensure()
+    try:
+        parse_transport(origin)
+    except ValueError as error:
+        raise Failure(str(error), USAGE) from error
+    instance.prepare(where)
+    try:
+        with instance.single_writer(where, wait):
+            sys.exit(_run(where, origin, only))
+    except instance.Busy as error:
+        raise Failure(str(error), BUSY) from error
+
+
+def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
+    handler = _Progress()
+    logger = logging.getLogger("dk")
+    logger.setLevel(logging.INFO)
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.info("chargement du graphe")
+    import dagster as dg
+
+    from ingestion.declarations import select_sources
+    from orchestration import dbt as dbt_runner
+    from orchestration import release
+
+    try:
+        chosen = select_sources(only)
+        from orchestration.definitions import ARRIVEE, REGISTRE, SOURCES, defs
+    except (DeclarationError, dbt_runner.BuildFailed) as error:
+        raise Failure(str(error)) from error
+    config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    before = release.current_release(where)
+    with dg.DagsterInstance.get() as dagster_instance:
+        # Sources left out by --only are re-read from their snapshots by the registry, so all of them must have landed once.
+        keys = {dg.AssetKey(s.asset_key) for s in chosen}
+        keys |= {
+            dg.AssetKey(s.asset_key)
+            for s in SOURCES.values()
+            if not (where.landing / "etats" / f"{s.source_id}.json").exists()
+        }
+        collected = defs.resolve_job_def("collecte").execute_in_process(
+            instance=dagster_instance, raise_on_error=False,
+            asset_selection=[*keys, *[dg.AssetKey(["registre", n]) for n in (*REGISTRE, *ARRIVEE)]],
+            run_config={**config, "resources": {"origin": {"config": {"depuis": origin}}}},
+        )  # fmt: skip
+        if not collected.success:
+            raise Failure(f"la collecte s'est arrêtée : {_first_error(collected)}")
+        fingerprint = release.inputs_fingerprint(where)
+        if before and _evidence(before)["empreinte_entrees"] == fingerprint:
+            logger.info("rien de neuf depuis %s : ni construction ni publication", before.name)
+        else:
+            logger.info("construction de l'entrepôt (modèles et tests dbt)")
+            built = defs.resolve_job_def("construction").execute_in_process(
+                instance=dagster_instance, raise_on_error=False, run_config=config
+            )
+            if not built.success:
+                raise Failure(
+                    f"rien n'est publié : {_refusal(where, built)}"
+                    + (f"\nLa publication {before.name} reste en place." if before else "")
+                )
+    current = release.current_release(where)
+    assert current is not None
+    late = _late(where)
+    for line in late:
+        click.secho(f"En retard ou refusé : {line}", fg="yellow")
+    _say(f"Publication {current.name} ({'inchangée' if before == current else 'nouvelle'}) : {current}")
+    _say('Pour l\'ouvrir : dk query "select * from mart_couverture" --format table')
+    return LATE if late else OK
+
+
+def _evidence(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "checks.json").read_text(encoding="utf-8"))
+
+
+def _late(where: Home) -> list[str]:
+    """Files that this run could not get or accept, one line each."""
+    from ingestion.landing import ABSENTE, A_JOUR
+
+    lines = []
+    for path in sorted((where.landing / "etats").glob("*.json")):
+        for etat in json.loads(path.read_text(encoding="utf-8"))["etats"]:
+            silent = etat["statut_collecte"] == ABSENTE and "ne fournit pas" in etat["motif"]
+            if etat["statut_collecte"] != A_JOUR and etat["motif"] and not silent and "ne fournit pas" not in etat["motif"]:
+                lines.append(f"{etat['source_id']} {etat['millesime']} : {etat['motif']}")
+    return lines
+
+
+def _first_error(result: Any) -> str:
+    for event in result.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            return (error.cause.message if error.cause else error.message).strip()
+    return "erreur inconnue ; voir l'interface (dk ui)"
+
+
+def _refusal(where: Home, result: Any) -> str:
+    """The reason a person needs: failed models, then failed checks, then whatever broke."""
+    from orchestration import dbt as dbt_runner
+    from orchestration import release
+
+    results = where.work / "dbt" / "run_results.json"
+    if any(e.is_step_failure and e.step_key == "entrepot" for e in result.all_events):
+        if results.exists():
+            errors = dbt_runner.model_errors(json.loads(results.read_text(encoding="utf-8")))
+            if errors:
+                return f"{len(errors)} modèle(s) non construits.\n  " + "\n  ".join(errors[:5])
+        return _first_error(result)
+    try:
+        release.verify_evidence(where, release.load_manifest(where))
+    except release.PublicationRefused as refusal:
+        return str(refusal)
+    return _first_error(result)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------
+
+
+def _table(frame: Any) -> None:
+    """A Polars frame as an aligned table on the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, kind in frame.schema.items():
+        table.add_column(name, justify="right" if kind.is_numeric() else "left", overflow="fold")
+    for row in frame.rows():
+        table.add_row(*("" if v is None else f"{v:g}" if isinstance(v, float) else str(v) for v in row))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+@main.command()
+def sources() -> None:
+    """Les sources déclarées : dernière livraison, dernière vérification, fraîcheur au jour d'aujourd'hui."""
+    import datetime as dt
+
+    import polars as pl
+
+    from ingestion.declarations import load_sources
+    from ingestion.snapshots import SnapshotStore
+
+    where = home()
+    store = SnapshotStore(where.snapshots)
+    today = dt.datetime.now(dt.UTC).date()
+    rows = []
+    for source in load_sources().values():
+        history = store.history(source.source_id)
+        have = {s.millesime for s in history}
+        latest = max((item for item in source.meta.livraisons if item.millesime in have), key=lambda i: i.publie_le, default=None)
+        age = (today - latest.publie_le).days if latest else None
+        limit = source.meta.fraicheur_jours
+        state = (
+            "jamais collectée" if latest is None
+            else "close" if source.meta.cadence == "close"
+            else "périmée" if limit and age is not None and age > limit
+            else "fraîche"
+        )  # fmt: skip
+        rows.append(
+            (source.source_id, source.meta.titre[:60], len(source.meta.livraisons), latest.millesime if latest else "",
+             str(latest.publie_le) if latest else "", max((s.obtenu_le[:10] for s in history), default=""), source.meta.cadence, state)
+        )  # fmt: skip
+    _table(
+        pl.DataFrame(
+            rows, orient="row",
+            schema=["source", "titre", "livraisons", "dernière", "publiée le", "obtenue le", "cadence", "fraîcheur"],
+        )  # fmt: skip
+    )
+
+
+@main.command()
+def releases() -> None:
+    """Les publications présentes, la courante marquée d'une étoile."""
+    from orchestration import release
+
+    where = home()
+    current = release.current_release(where)
+    ids = release.release_ids(where)
+    if not ids:
+        raise Failure("aucune publication ; lancer « dk run »")
+    for name in ids:
+        package = json.loads((where.releases / name / "datapackage.json").read_text(encoding="utf-8"))
+        size = sum(r["bytes"] for r in package["resources"])
+        star = "*" if current and current.name == name else " "
+        _say(f"{star} {name}  {package['created']}  {len(package['resources'])} tables  {size / 1e6:.1f} Mo")
+
+
+@main.command()
+@click.argument("release_id", metavar="ID")
+def rollback(release_id: str) -> None:
+    """Remet en service la publication ID, après vérification de ses empreintes."""
+    from orchestration import release
+
+    try:
+        _say(f"Publication courante : {release.rollback(home(), release_id)}")
+    except release.ReleaseError as error:
+        raise Failure(str(error)) from error
+
+
+@main.command()
+@click.argument("before", metavar="A")
+@click.argument("after", metavar="B", default="current")
+def diff(before: str, after: str) -> None:
+    """Ce qui a changé de la publication A à la publication B (par défaut la courante)."""
+    from orchestration import release
+
+    where = home()
+    try:
+        old, new = release.release_folder(where, before), release.release_folder(where, after)
+    except release.ReleaseError as error:
+        raise Failure(str(error)) from error
+    _say(release.changes(old, new, new.name))
+
+
+@main.command()
+@click.argument("sql")
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json", "parquet"]), default="table", show_default=True,
+              help="Forme du résultat ; parquet s'écrit sur la sortie standard.")  # fmt: skip
+@click.option("--release", "release_id", default="current", show_default=True, metavar="ID", help="Publication interrogée.")
+def query(sql: str, form: str, release_id: str) -> None:
+    """Interroge une publication, en lecture seule.
+
+    \b
+    Exemples :
+      dk query "show tables"
+      dk query "select * from mart_couverture" --format csv > couverture.csv
+    """
+    import duckdb
+    import polars as pl
+
+    from orchestration import release
+
+    try:
+        folder = release.release_folder(home(), release_id)
+    except release.ReleaseError as error:
+        raise Failure(f"{error}. Lancer « dk run » d'abord ?") from error
+    with duckdb.connect(str(folder / "dernier_kilometre.duckdb"), read_only=True) as con:
+        # Read-only means the outside too: no file, no extension, no network from a query.
+        con.execute("set enable_external_access = false")
+        con.execute("set lock_configuration = true")
+        try:
+            relation = con.sql(sql)
+            frame = pl.DataFrame(relation) if relation is not None else pl.DataFrame()
+        except duckdb.Error as error:
+            raise Failure(f"requête refusée par DuckDB : {error}", USAGE) from error
+    if form == "table":
+        with pl.Config(tbl_rows=-1):
+            _table(frame)
+    elif form == "csv":
+        click.echo(frame.write_csv(), nl=False)
+    elif form == "json":
+        click.echo(frame.write_json())
+    else:
+        frame.write_parquet(sys.stdout.buffer)
+
+
+@main.command()
+def doctor() -> None:
+    """Dit ce qui manque pour fonctionner, et comment y remédier."""
+    problems = 0
+
+    def report(ok: bool, what: str, remedy: str = "") -> None:
+        nonlocal problems
+        problems += not ok
+        click.secho(f"{'bon   ' if ok else 'MANQUE'}  {what}" + (f"\n        remède : {remedy}" if not ok else ""), fg=None if ok else "red")
+
+    where = home()
+    report((3, 11) <= sys.version_info[:2] < (3, 14), f"Python {sys.version.split()[0]}", "installer Python 3.11, 3.12 ou 3.13 puis « make clean run »")
+    for package in ("dagster", "dagster_dbt", "dbt.cli.main", "duckdb", "polars", "great_expectations", "requests"):
+        from importlib.util import find_spec
+
+        try:
+            found = find_spec(package) is not None
+        except ModuleNotFoundError:
+            found = False
+        report(found, f"bibliothèque {package}", "make install")
+    try:
+        where.ensure()
+        probe = where.work / ".sonde"
+        probe.write_text("")
+        probe.unlink()
+        report(True, f"dossier d'état {where.root}")
+    except OSError as error:
+        report(False, f"dossier d'état {where.root} : {error.strerror}", "donner DK_HOME à un dossier où l'on peut écrire")
+    free = shutil.disk_usage(where.root if where.root.exists() else PROJECT).free / 1e9
+    report(free > 5, f"place libre : {free:.1f} Go", "libérer de la place, ou déplacer DK_HOME (5 Go au moins)")
+    from ingestion.fetch import ARCHIVE
+
+    report(ARCHIVE.exists(), "données embarquées", "make embedded")
+    try:
+        from ingestion.declarations import load_sources
+
+        report(True, f"{len(load_sources())} sources déclarées")
+    except DeclarationError as error:
+        report(False, "déclarations des sources", str(error))
+    try:
+        from ingestion.catalogue_schema import check_catalogue, load_catalogue
+
+        faults = check_catalogue(load_catalogue())
+        report(not faults, "catalogue des interventions", " ; ".join(faults[:3]))
+    except (ValueError, OSError) as error:
+        report(False, "catalogue des interventions", str(error))
+    from orchestration import release
+
+    current = release.current_release(where)
+    report(current is not None, f"publication courante : {current.name if current else 'aucune'}", "dk run")
+    if current:
+        lost = [n for n in ("SHA256SUMS", "checks.json", "datapackage.json", "dernier_kilometre.duckdb") if not (current / n).exists()]
+        report(not lost, "publication complète", f"{', '.join(lost)} manque : « dk rollback » vers une autre, puis « dk run »")
+    sys.exit(FAILED if problems else OK)
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Adresse d'écoute.")
+@click.option("--port", default=3000, show_default=True, help="Port d'écoute.")
+def ui(host: str, port: int) -> None:
+    """Ouvre l'interface de Dagster sur le même graphe et le même historique que « dk run »."""
+    from orchestration import instance
+
+    where = home()
+    instance.prepare(where)
+    binary = Path(sys.executable).parent / "dagster"
+    os.chdir(where.dagster)
+    os.execv(binary, [str(binary), "dev", "-m", "orchestration.definitions", "-h", host, "-p", str(port)])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,274 @@
+"""The Dagster graph: what runs, when, with what evidence. The work itself is in ``ingestion`` and ``expectations``.
+
+Asset keys and groups mirror the folders: ``landing/<producteur>/<source>`` → ``registre`` → dbt models by folder →
+``release/candidat`` → ``release/publication``. Only paths come from the environment.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, dbt_assets
+
+from ingestion.declarations import Source, load_sources
+from ingestion.paths import home
+from orchestration import dbt as dbt_runner
+from orchestration import release
+
+WHERE = home().ensure()
+SOURCES = load_sources()
+MANIFEST = dbt_runner.ensure_manifest(WHERE)
+# One writer at a time: every step that touches the work database or the releases takes this pool.
+POOL = "entrepot"
+REGISTRE = ("sources", "livraisons", "controles", "colonnes")
+ARRIVEE = ("mesures", "listes", "rejets")
+
+
+class Origin(dg.ConfigurableResource):
+    """Where the sources are taken from: ``embedded``, ``mirror:FOLDER_OR_URL`` or ``live``."""
+
+    depuis: str = "embedded"
+
+    def transport(self) -> Any:
+        from ingestion.fetch import parse_transport
+
+        return parse_transport(self.depuis)
+
+
+class Translator(DagsterDbtTranslator):
+    """dbt names to asset keys: a model is keyed by its folder, a source by the landing that writes it."""
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        if dbt_resource_props["resource_type"] == "source":
+            group, name = dbt_resource_props["source_name"], dbt_resource_props["name"]
+            if group in ("registre", "arrivee", "publication"):
+                return dg.AssetKey(["registre", name])
+            return dg.AssetKey(["landing", group, name])
+        return dg.AssetKey([dbt_resource_props["fqn"][1], dbt_resource_props["name"]])
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        return dbt_resource_props["fqn"][1] if dbt_resource_props["resource_type"] != "source" else None
+
+    def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str]:
+        return ["team:equipe-donnees"]
+
+
+TRANSLATOR = Translator()
+
+
+def _landing_asset(source: Source) -> dg.AssetsDefinition:
+    meta = source.meta
+    fresh = (
+        dg.FreshnessPolicy.time_window(fail_window=timedelta(days=meta.fraicheur_jours)) if meta.fraicheur_jours else None
+    )
+
+    @dg.asset(
+        key=list(source.asset_key),
+        group_name=f"landing_{source.groupe}",
+        description=f"{meta.titre}\n\n{source.description}",
+        owners=[f"team:{meta.responsable}"],
+        tags={"confidentialite": meta.confidentialite, "cadence": meta.cadence, "producteur": source.groupe},
+        metadata={
+            "producteur": source.producteur, "licence": meta.licence, "citation": meta.citation,
+            "page": dg.MetadataValue.url(meta.page) if meta.page else "aucune",
+            "cadence": meta.cadence, "grain": meta.grain, "lien_verifie": meta.lien_verifie,
+            "dagster/column_schema": dg.TableSchema(
+                [dg.TableColumn(c.name, c.data_type, description=c.description) for c in source.columns]
+            ),
+        },
+        kinds={"python", "parquet"},
+        freshness_policy=fresh,
+        check_specs=[
+            dg.AssetCheckSpec("collecte", asset=list(source.asset_key), description="Toutes les livraisons ont été obtenues."),
+            dg.AssetCheckSpec("porte_arrivee", asset=list(source.asset_key), description="La porte d'arrivée a accepté chaque livraison."),
+        ],
+    )  # fmt: skip
+    def landing(origin: Origin) -> dg.MaterializeResult:
+        from ingestion.landing import CONSERVEE, land
+
+        result = land(source, origin.transport(), WHERE)
+        late = [e for e in result.etats if e.statut_collecte == CONSERVEE and e.motif]
+        refused = [c for c in result.controles if c["resultat"] != "réussi"]
+        latest = max((e for e in result.etats if e.snapshot_sha256), key=lambda e: e.publie_le, default=None)
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": result.rows,
+                "rejets": result.rejets,
+                "change": result.changed,
+                "nouveaux_octets": result.nouveaux_octets,
+                "millesime": latest.millesime if latest else "aucun",
+                "sha256": (latest.snapshot_sha256 or "") if latest else "aucun",
+                "problemes": dg.MetadataValue.md("\n".join(f"- {p}" for p in result.problemes) or "aucun"),
+            },
+            check_results=[
+                # Warnings on purpose: a source that fails keeps its last good delivery and the others go on.
+                dg.AssetCheckResult(
+                    check_name="collecte", passed=not result.problemes, severity=dg.AssetCheckSeverity.WARN,
+                    metadata={"problemes": len(result.problemes), "en_retard": len(late)},
+                ),
+                dg.AssetCheckResult(
+                    check_name="porte_arrivee", passed=not refused, severity=dg.AssetCheckSeverity.WARN,
+                    metadata={"refus": json.dumps(refused[:5], ensure_ascii=False)},
+                ),
+            ],
+        )  # fmt: skip
+
+    return landing
+
+
+LANDINGS = [_landing_asset(source) for source in SOURCES.values()]
+
+
+@dg.multi_asset(
+    name="registre",
+    specs=[
+        dg.AssetSpec(
+            ["registre", name],
+            group_name="registre",
+            deps=[list(s.asset_key) for s in SOURCES.values()],
+            owners=["team:equipe-donnees"],
+            description="Ce que l'ingestion sait des sources elles-mêmes." if name in REGISTRE else "Tiré de toutes les sources.",
+        )
+        for name in (*REGISTRE, *ARRIVEE)
+    ],
+)
+def registre() -> Iterator[dg.MaterializeResult]:
+    from ingestion.landing import write_registry
+
+    write_registry(list(SOURCES.values()), WHERE)
+    for name in (*REGISTRE, *ARRIVEE):
+        yield dg.MaterializeResult(asset_key=["registre", name])
+
+
+@dbt_assets(manifest=MANIFEST, dagster_dbt_translator=TRANSLATOR, name="entrepot", pool=POOL)
+def entrepot() -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    """dbt models and tests in a private work database, built from nothing each time."""
+    results = dbt_runner.build(WHERE)
+    yield from _dbt_events(json.loads(MANIFEST.read_text(encoding="utf-8")), results)
+    errors = dbt_runner.model_errors(results)
+    if errors:
+        raise dg.Failure(f"{len(errors)} modèle(s) non construits : {errors[0]}", metadata={"erreurs": "\n".join(errors)})
+
+
+def _dbt_events(manifest: dict[str, Any], results: dict[str, Any]) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    known = {(key.asset_key, key.name) for key in entrepot.check_keys}
+    for result in results["results"]:
+        uid = result["unique_id"]
+        node = manifest["nodes"].get(uid) or manifest["unit_tests"].get(uid) or {}
+        if uid.startswith("model.") and result["status"] == "success":
+            yield dg.MaterializeResult(
+                asset_key=TRANSLATOR.get_asset_key(node), metadata={"duree_s": round(result["execution_time"], 3)}
+            )
+        elif uid.startswith("test.") and node.get("attached_node"):
+            parent = manifest["nodes"].get(node["attached_node"])
+            if parent is None or (key := TRANSLATOR.get_asset_key(parent), node["name"]) not in known:
+                continue
+            yield dg.AssetCheckResult(
+                asset_key=key, check_name=node["name"], passed=result["status"] == "pass",
+                metadata={"echecs": result.get("failures") or 0, "message": result.get("message") or ""},
+            )  # fmt: skip
+
+
+@dg.asset(
+    key=["release", "candidat"],
+    group_name="release",
+    deps=[["marts", name] for name in release.published_models(json.loads(MANIFEST.read_text(encoding="utf-8")))],
+    owners=["team:equipe-donnees"],
+    description="Copie des marts à publier, auditée : ses preuves sont à côté d'elle.",
+    pool=POOL,
+    check_specs=[
+        dg.AssetCheckSpec(
+            "porte_de_publication", asset=["release", "candidat"], blocking=True,
+            description="Great Expectations et les tests dbt ont tous réussi sur ce candidat.",
+        )
+    ],
+)  # fmt: skip
+def candidat() -> dg.MaterializeResult:
+    manifest = json.loads(MANIFEST.read_text(encoding="utf-8"))
+    rows = release.write_candidate(WHERE, manifest)
+    run_results = json.loads((WHERE.work / "dbt" / "run_results.json").read_text(encoding="utf-8"))
+    controls = release.audit_candidate(WHERE, manifest, run_results)
+    failures = release.blocking_failures(controls)
+    return dg.MaterializeResult(
+        metadata={"tables": len(rows), "dagster/row_count": sum(rows.values()), "controles": len(controls)},
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="porte_de_publication", passed=not failures,
+                metadata={"refus": "\n".join(f"{c['cible']} / {c['controle']} : {c['detail']}" for c in failures[:20])},
+            )
+        ],
+    )  # fmt: skip
+
+
+@dg.asset(
+    key=["release", "publication"],
+    group_name="release",
+    deps=[["release", "candidat"]],
+    owners=["team:equipe-donnees"],
+    description="Publication immuable. Relit elle-même les preuves et l'empreinte du candidat avant de basculer.",
+    pool=POOL,
+)
+def publication() -> dg.MaterializeResult:
+    try:
+        release_id, new = release.publish(WHERE)
+    except release.PublicationRefused as refusal:
+        raise dg.Failure(str(refusal), allow_retries=False) from refusal
+    return dg.MaterializeResult(metadata={"publication": release_id, "nouvelle": new})
+
+
+LANDING = dg.AssetSelection.key_prefixes("landing")
+JOBS = [
+    dg.define_asset_job("tout", dg.AssetSelection.all(), description="Collecte, construction, contrôle, publication."),
+    dg.define_asset_job("collecte", LANDING | dg.AssetSelection.assets(*[["registre", n] for n in (*REGISTRE, *ARRIVEE)]),
+                        description="Collecte de toutes les sources, sans construire."),
+    dg.define_asset_job("construction", dg.AssetSelection.all() - LANDING, description="Construction, contrôle et publication de ce qui est arrivé."),
+    dg.define_asset_job("publication", dg.AssetSelection.assets(["release", "publication"]), description="Publication du candidat audité, après relecture de ses preuves."),
+    *(
+        dg.define_asset_job(f"collecte_{groupe}", dg.AssetSelection.key_prefixes(["landing", groupe]), description=f"Collecte des sources « {groupe} ».")
+        for groupe in sorted({s.groupe for s in SOURCES.values()})
+    ),
+]  # fmt: skip
+
+CRON = {
+    "mensuelle": "0 5 2 * *",
+    "trimestrielle": "0 5 3 1,4,7,10 *",
+    "semestrielle": "0 5 4 1,7 *",
+    "annuelle": "0 5 5 2 *",
+    "irreguliere": "0 5 * * 1",
+}
+
+
+def _schedules() -> list[dg.ScheduleDefinition]:
+    """One schedule per cadence that some producer follows, then the build each weekday once they have passed."""
+    live = dg.RunConfig(resources={"origin": Origin(depuis="live")})
+    found = []
+    for cadence, cron in CRON.items():
+        keys = [list(s.asset_key) for s in SOURCES.values() if s.meta.cadence == cadence and s.meta.embarque != "toujours"]
+        if keys:
+            job = dg.define_asset_job(f"cadence_{cadence}", dg.AssetSelection.assets(*keys), config=live)
+            found.append(
+                dg.ScheduleDefinition(
+                    name=f"collecte_{cadence}", job=job, cron_schedule=cron, execution_timezone="Europe/Paris",
+                    description=f"Sources publiées à cadence {cadence}.",
+                )
+            )  # fmt: skip
+    found.append(
+        dg.ScheduleDefinition(
+            name="construction_quotidienne", job_name="construction", cron_schedule="0 7 * * 1-5",
+            execution_timezone="Europe/Paris", description="Construit et publie ce que les collectes ont apporté.",
+        )
+    )  # fmt: skip
+    return found
+
+
+defs = dg.Definitions(
+    assets=[*LANDINGS, registre, entrepot, candidat, publication],
+    jobs=JOBS,
+    schedules=_schedules(),
+    resources={"origin": Origin()},
+    executor=dg.in_process_executor,
+)

@@ -1,0 +1,478 @@
+"""Write, audit, publish: from the built warehouse to one immutable release, or to a refusal that says why.
+
+The candidate is written aside, audited, and its evidence stored with the hash of what was audited. Publishing trusts
+nothing it is told: it recomputes the hash and re-reads the evidence, so that launching it alone after a failed check
+refuses just the same. ``releases/current`` is a link switched in one step; readers are never blocked.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ingestion.declarations import PROJECT
+from ingestion.paths import Home
+
+AUDIT_TABLE = "audit_controle"
+AUDIT_COLUMNS = ("etape", "cible", "controle", "resultat", "bloquant", "observe", "detail", "pourquoi")
+
+
+class PublicationRefused(RuntimeError):
+    """The candidate may not be published; the French message says which evidence failed, is missing or lies."""
+
+
+class ReleaseError(RuntimeError):
+    """A release cannot be found or opened; the French message says which ones exist."""
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def inputs_fingerprint(where: Home) -> str:
+    """Hash of all that decides a release: the landed data, the rules and the code, the versions of the engines."""
+    from importlib.metadata import version
+
+    digest = hashlib.sha256()
+    for state in sorted((where.landing / "etats").glob("*.json")):
+        content = json.loads(state.read_text(encoding="utf-8"))
+        digest.update(json.dumps([content["cle"], content["etats"]], sort_keys=True).encode())
+    for folder in ("dbt_project", "expectations", "ingestion", "orchestration"):
+        for path in sorted((PROJECT / folder).rglob("*")):
+            if path.suffix in {".sql", ".yml", ".py"} and "__pycache__" not in path.parts:
+                digest.update(path.relative_to(PROJECT).as_posix().encode() + path.read_bytes())
+    for package in ("duckdb", "dbt-core", "dbt-duckdb", "polars", "great-expectations"):
+        digest.update(version(package).encode())
+    return digest.hexdigest()
+
+
+# --- what the manifest says of the published tables -------------------------------------------------------------
+
+
+def load_manifest(where: Home) -> dict[str, Any]:
+    path = where.work / "dbt" / "manifest.json"
+    if not path.exists():
+        raise PublicationRefused("aucun manifeste dbt : l'entrepôt n'a jamais été construit ; lancer « dk run »")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def published_models(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Nodes of the tables that a release holds: the models of the ``marts`` folder."""
+    return {
+        node["name"]: node
+        for node in manifest["nodes"].values()
+        if node["resource_type"] == "model" and node["fqn"][1] == "marts"
+    }
+
+
+def keys_of(manifest: dict[str, Any]) -> dict[str, list[str]]:
+    """Key of each published table, read from the ``cle_unique`` test that guards it; empty when it has none."""
+    keys: dict[str, list[str]] = {name: [] for name in published_models(manifest)}
+    for node in manifest["nodes"].values():
+        meta = node.get("test_metadata") or {}
+        if node["resource_type"] == "test" and meta.get("name") == "cle_unique":
+            table = node["attached_node"].rsplit(".", 1)[1]
+            if table in keys:
+                keys[table] = list(meta["kwargs"]["colonnes"])
+    return keys
+
+
+def expected_dbt_tests(manifest: dict[str, Any]) -> list[str]:
+    return sorted(
+        uid for uid, node in manifest["nodes"].items() if node["resource_type"] == "test"
+    ) + sorted(manifest.get("unit_tests", {}))
+
+
+# --- candidate --------------------------------------------------------------------------------------------------
+
+
+def write_candidate(where: Home, manifest: dict[str, Any]) -> dict[str, int]:
+    """Copies the published tables to ``work/candidat/parquet``, each in the order of its key.
+
+    Returns the rows of each table. Equal data give equal bytes: no clock, a total order, one writer thread per file.
+    """
+    import duckdb
+
+    shutil.rmtree(where.candidate, ignore_errors=True)
+    target = where.candidate / "parquet"
+    target.mkdir(parents=True)
+    rows: dict[str, int] = {}
+    with duckdb.connect(str(where.warehouse)) as con:
+        # Strings carry the memory of a big table while it is sorted; a spill folder keeps it bounded.
+        con.execute(f"set temp_directory = '{(where.work / 'tmp').as_posix()}'")
+        keys = keys_of(manifest)
+        for name, node in sorted(published_models(manifest).items()):
+            order = [*keys[name], *(c for c in node["columns"] if c not in keys[name])] if not keys[name] else keys[name]
+            path = (target / f"{name}.parquet").as_posix()
+            count = con.execute(
+                f"copy (select * from {node['schema']}.{name} order by {', '.join(f'{c} nulls last' for c in order)}) "
+                f"to '{path}' (format parquet, compression zstd, row_group_size 122880)"
+            ).fetchone()
+            rows[name] = int(count[0]) if count else 0
+    return rows
+
+
+def candidate_fingerprint(folder: Path) -> str:
+    """Hash of the data tables of a candidate or release (the audit table speaks of it, so it is left out)."""
+    digest = hashlib.sha256()
+    for path in sorted((folder / "parquet").glob("*.parquet")):
+        if path.stem != AUDIT_TABLE:
+            digest.update(f"{path.name}:{sha256_file(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def dbt_controls(manifest: dict[str, Any], run_results: dict[str, Any]) -> list[dict[str, Any]]:
+    """dbt's verdicts as rows of ``audit_controle``. An errored test is ``cassé``, a skipped one too: it proved nothing."""
+    verdicts = {"pass": "réussi", "success": "réussi", "fail": "échoué", "warn": "échoué"}
+    rows = []
+    for result in run_results["results"]:
+        uid = result["unique_id"]
+        if not uid.startswith(("test.", "unit_test.")):
+            continue
+        node = manifest["nodes"].get(uid) or manifest["unit_tests"].get(uid)
+        attached = (node.get("attached_node") or node.get("model") or "").rsplit(".", 1)[-1] or "entrepot"
+        severity = str(node.get("config", {}).get("severity") or "error").lower()
+        resultat = verdicts.get(result["status"], "cassé")
+        rows.append(
+            {
+                "etape": "entrepot", "cible": attached, "controle": uid,
+                "resultat": resultat, "bloquant": severity == "error",
+                "observe": "" if result.get("failures") is None else str(result["failures"]),
+                "detail": "" if resultat == "réussi" else (result.get("message") or "")[:500],
+                "pourquoi": node.get("description") or _first_comment(node.get("raw_code") or ""), "exemples": [],
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _first_comment(sql: str) -> str:
+    lines = []
+    for line in sql.strip().splitlines():
+        if not line.startswith("--"):
+            break
+        lines.append(line.removeprefix("--").strip())
+    return " ".join(lines)
+
+
+def audit_candidate(where: Home, manifest: dict[str, Any], run_results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Audits the candidate and stores the evidence beside it: ``checks.json`` and the table ``audit_controle``."""
+    import polars as pl
+
+    from expectations.release import audit
+
+    arrival = pl.read_parquet(where.landing / "registre" / "controles.parquet").to_dicts()
+    controls = (
+        [row | {"exemples": []} for row in arrival]
+        + dbt_controls(manifest, run_results)
+        + audit(where.candidate, keys_of(manifest))
+    )
+    frame = pl.DataFrame(
+        [{name: row[name] for name in AUDIT_COLUMNS} for row in controls],
+        schema={name: (pl.Boolean if name == "bloquant" else pl.String) for name in AUDIT_COLUMNS},
+    ).sort("etape", "cible", "controle")
+    frame.write_parquet(where.candidate / "parquet" / f"{AUDIT_TABLE}.parquet", compression="zstd")
+    evidence = {
+        "empreinte_candidat": candidate_fingerprint(where.candidate),
+        "empreinte_entrees": inputs_fingerprint(where),
+        "controles": controls,
+    }
+    (where.candidate / "checks.json").write_text(json.dumps(evidence, ensure_ascii=False, indent=1), encoding="utf-8")
+    return controls
+
+
+def blocking_failures(controls: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Blocking checks of the build and of the candidate that did not pass.
+
+    A refused delivery is not here: it was kept out of the data, and the last good one is in.
+    """
+    return [c for c in controls if c["bloquant"] and c["resultat"] != "réussi" and c["etape"] != "arrivee"]
+
+
+def verify_evidence(where: Home, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Re-reads the stored evidence against the candidate as it lies on the disk.
+
+    Raises PublicationRefused when a check is missing, failed or broken, or when the bytes are not those audited.
+    """
+    from expectations.release import expected_checks
+
+    path = where.candidate / "checks.json"
+    if not path.exists():
+        raise PublicationRefused("aucun candidat audité : lancer « dk run »")
+    evidence = json.loads(path.read_text(encoding="utf-8"))
+    if candidate_fingerprint(where.candidate) != evidence["empreinte_candidat"]:
+        raise PublicationRefused("le candidat n'est plus celui qui a été audité : ses octets ont changé ; relancer « dk run »")
+    tables = {path.stem for path in (where.candidate / "parquet").glob("*.parquet")}
+    missing = {*published_models(manifest), AUDIT_TABLE} - tables
+    if missing:
+        raise PublicationRefused(f"tables absentes du candidat : {', '.join(sorted(missing))}")
+    controls = evidence["controles"]
+    done = {c["controle"] for c in controls if c["etape"] == "entrepot"}
+    absent = [uid for uid in expected_dbt_tests(manifest) if uid not in done]
+    done_candidate = {(c["cible"], c["controle"]) for c in controls if c["etape"] == "candidat"}
+    absent += [f"{t}.{n}" for t, n in expected_checks(keys_of(manifest)) if (t, n) not in done_candidate]
+    if absent:
+        raise PublicationRefused(f"{len(absent)} contrôles attendus n'ont pas été faits, dont {', '.join(absent[:3])}")
+    failures = blocking_failures(controls)
+    if failures:
+        first = failures[0]
+        kinds = "cassé (ni bon ni mauvais)" if first["resultat"] == "cassé" else "échoué"
+        raise PublicationRefused(
+            f"{len(failures)} contrôle(s) bloquant(s) non réussi(s). Premier : {first['cible']} / {first['controle']} {kinds} : "
+            f"{first['pourquoi']} (observé : {first['observe'] or '-'} ; {first['detail'] or '-'})"
+        )
+    return evidence
+
+
+# --- releases ---------------------------------------------------------------------------------------------------
+
+
+def release_ids(where: Home) -> list[str]:
+    """Ids of the releases on disk, oldest first."""
+    found = [p.name for p in where.releases.glob("*-*-*-*") if p.is_dir() and not p.is_symlink() and not p.name.startswith(".")]
+    return sorted(found, key=lambda name: (name.rsplit("-", 1)[0], int(name.rsplit("-", 1)[1])))
+
+
+def current_release(where: Home) -> Path | None:
+    """The folder that ``releases/current`` points to, resolved once, or None before the first publication."""
+    link = where.releases / "current"
+    return link.resolve() if link.exists() else None
+
+
+def release_folder(where: Home, release_id: str) -> Path:
+    folder = where.releases / release_id
+    if release_id == "current":
+        current = current_release(where)
+        if current:
+            return current
+    if release_id not in release_ids(where):
+        known = ", ".join(release_ids(where)[-5:]) or "aucune"
+        raise ReleaseError(f"pas de publication « {release_id} » ; les dernières : {known}")
+    return folder
+
+
+def point_current(where: Home, release_id: str) -> None:
+    """Switches ``releases/current`` to a release in one atomic step (publication and rollback alike)."""
+    temporary = where.releases / ".current.tmp"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(release_id, target_is_directory=True)
+    os.replace(temporary, where.releases / "current")
+    _fsync(where.releases)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def publish(where: Home, today: dt.date | None = None) -> tuple[str, bool]:
+    """Publishes the audited candidate; returns (release id, True when it is new).
+
+    Raises PublicationRefused when the evidence does not hold. Whatever fails, ``current`` still points where it did.
+    """
+    manifest = load_manifest(where)
+    evidence = verify_evidence(where, manifest)
+    current = current_release(where)
+    if current and json.loads((current / "checks.json").read_text(encoding="utf-8"))["empreinte_candidat"] == evidence["empreinte_candidat"]:
+        return current.name, False
+    day = (today or dt.datetime.now(dt.UTC).date()).isoformat()
+    taken = [int(name.rsplit("-", 1)[1]) for name in release_ids(where) if name.startswith(day)]
+    release_id = f"{day}-{max(taken, default=0) + 1}"
+    folder = where.candidate
+    try:
+        _write_duckdb(folder, manifest)
+        (folder / "datapackage.json").write_text(
+            json.dumps(datapackage(folder, manifest, release_id), ensure_ascii=False, indent=1), encoding="utf-8"
+        )
+        (folder / "changes.md").write_text(changes(current, folder, release_id), encoding="utf-8")
+        sums = [f"{sha256_file(p)}  {p.relative_to(folder).as_posix()}" for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "SHA256SUMS"]
+        (folder / "SHA256SUMS").write_text("\n".join(sums) + "\n", encoding="utf-8")
+        for path in folder.rglob("*"):
+            if path.is_file():
+                _fsync(path)
+                path.chmod(0o444)
+        os.rename(folder, where.releases / release_id)
+        point_current(where, release_id)
+    except OSError as error:
+        raise PublicationRefused(
+            f"écriture impossible pendant la publication ({error.strerror or error}) ; la publication précédente reste en place. "
+            "Libérer de la place sur le disque puis relancer « dk run »"
+        ) from error
+    return release_id, True
+
+
+def _write_duckdb(folder: Path, manifest: dict[str, Any]) -> None:
+    """One read-only convenience file with the tables and their comments; Parquet stays the durable format."""
+    import duckdb
+
+    path = folder / "dernier_kilometre.duckdb"
+    path.unlink(missing_ok=True)
+    quoted = lambda text: "'" + text.replace("'", "''") + "'"  # noqa: E731
+    models = published_models(manifest) | {AUDIT_TABLE: audit_table_node(manifest)}
+    with duckdb.connect(str(path), config={"threads": 2}) as con:
+        for name, node in sorted(models.items()):
+            con.execute(f"create table {name} as select * from read_parquet({quoted(str(folder / 'parquet' / (name + '.parquet')))})")
+            con.execute(f"comment on table {name} is {quoted(node['description'])}")
+            for column, facts in node["columns"].items():
+                con.execute(f"comment on column {name}.{column} is {quoted(facts['description'])}")
+
+
+def audit_table_node(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Description and columns of ``audit_controle``, declared as a dbt source because the release step writes it."""
+    return next(node for node in manifest["sources"].values() if node["name"] == AUDIT_TABLE)
+
+
+FRICTIONLESS = {"varchar": "string", "bigint": "integer", "integer": "integer", "double": "number", "date": "date", "boolean": "boolean"}
+
+
+def datapackage(folder: Path, manifest: dict[str, Any], release_id: str) -> dict[str, Any]:
+    """Frictionless data package of a release: tables, columns, keys, licences and sources."""
+    import polars as pl
+
+    keys = keys_of(manifest)
+    sources = pl.read_parquet(folder / "parquet" / "dim_source.parquet")
+    resources = []
+    for name, node in sorted((published_models(manifest) | {AUDIT_TABLE: audit_table_node(manifest)}).items()):
+        path = folder / "parquet" / f"{name}.parquet"
+        schema: dict[str, Any] = {
+            "fields": [
+                {"name": column, "type": FRICTIONLESS[facts["data_type"]], "description": facts["description"]}
+                for column, facts in node["columns"].items()
+            ]
+        }
+        if keys.get(name):
+            schema["primaryKey"] = keys[name]
+        resources.append(
+            {
+                "name": name, "path": f"parquet/{name}.parquet", "format": "parquet", "mediatype": "application/vnd.apache.parquet",
+                "description": node["description"], "bytes": path.stat().st_size, "hash": f"sha256:{sha256_file(path)}",
+                "schema": schema,
+            }
+        )  # fmt: skip
+    return {
+        "profile": "data-package", "name": "dernier-kilometre", "id": release_id, "version": release_id,
+        "title": "Dernier kilomètre : ce que change chaque intervention de l'ANCT",
+        "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "licenses": [
+            {"name": "LO-2.0", "title": "Licence Ouverte 2.0 (Etalab)", "path": "https://www.etalab.gouv.fr/licence-ouverte-open-licence/"}
+        ],
+        "sources": [
+            {"title": row["citation"], "path": row["page"], "source_id": row["source_id"], "licence": row["licence"]}
+            for row in sources.sort("source_id").to_dicts()
+        ],
+        "resources": resources,
+    }  # fmt: skip
+
+
+# --- what changed -----------------------------------------------------------------------------------------------
+
+
+def compare(old: Path | None, new: Path) -> dict[str, Any]:
+    """Differences between two releases: rows by table, observations added, withdrawn, revised, by indicator.
+
+    A producer's silent revision is a new version of a value whose period and territory were already known.
+    """
+    import duckdb
+
+    tables = {p.stem: p for p in sorted((new / "parquet").glob("*.parquet"))}
+    found: dict[str, Any] = {"tables": {}, "indicateurs": [], "revisions": [], "sources": []}
+    with duckdb.connect(config={"threads": 2}) as con:
+
+        def count(path: Path) -> int:
+            row = con.execute("select count(*) from read_parquet(?)", [str(path)]).fetchone()
+            return int(row[0]) if row else 0
+
+        for name, path in tables.items():
+            before = old / "parquet" / path.name if old else None
+            found["tables"][name] = (count(before) if before and before.exists() else 0, count(path))
+        if old is None or not (old / "parquet" / "fct_observation.parquet").exists():
+            return found
+        for side, folder in (("avant", old), ("apres", new)):
+            path = str(folder / "parquet" / "fct_observation.parquet").replace("'", "''")
+            con.execute(
+                f"create view {side} as select indicateur_id, territoire_niveau, territoire_code, periode_debut, periode_fin, "
+                f"valeur, statut_valeur, source_id from read_parquet('{path}') where est_derniere_version"
+            )
+        on = "using (indicateur_id, territoire_niveau, territoire_code, periode_debut, periode_fin)"
+        con.execute(
+            "create table paires as select coalesce(apres.source_id, avant.source_id) as source_id, indicateur_id, territoire_niveau, "
+            "territoire_code, periode_debut, avant.valeur as ancienne, apres.valeur as nouvelle, avant.statut_valeur as ancien_statut, "
+            f"apres.statut_valeur as nouveau_statut from avant full join apres {on} "
+            "where avant.valeur is distinct from apres.valeur or avant.statut_valeur is distinct from apres.statut_valeur"
+        )
+        found["indicateurs"] = con.execute(
+            "select indicateur_id, count(*) filter (where ancien_statut is null) as ajoutees, "
+            "count(*) filter (where nouveau_statut is null) as retirees, "
+            "count(*) filter (where ancien_statut is not null and nouveau_statut is not null) as revisees "
+            "from paires group by 1 order by 1"
+        ).fetchall()
+        found["revisions"] = con.execute(
+            "select indicateur_id, territoire_niveau, territoire_code, periode_debut, ancienne, nouvelle, source_id from paires "
+            "where ancien_statut is not null and nouveau_statut is not null "
+            "order by abs(coalesce(nouvelle, 0) - coalesce(ancienne, 0)) desc, 1, 2, 3, 4 limit 20"
+        ).fetchall()
+        found["sources"] = con.execute(
+            "select source_id, a.dernier_millesime, n.dernier_millesime, a.statut, n.statut, n.motif "
+            "from read_parquet(?) a full join read_parquet(?) n using (source_id) "
+            "where a.snapshot_sha256 is distinct from n.snapshot_sha256 or a.statut is distinct from n.statut order by 1",
+            [str(old / "parquet" / "mart_fraicheur.parquet"), str(new / "parquet" / "mart_fraicheur.parquet")],
+        ).fetchall()
+    return found
+
+
+def changes(old: Path | None, new: Path, title: str) -> str:
+    """Release notes in French Markdown, from ``compare``."""
+    facts = compare(old, new)
+    lines = [f"# Publication {title}", ""]
+    lines.append(f"Comparée à {old.name}." if old else "Première publication.")
+    lines += ["", "## Tables", "", "| table | lignes avant | lignes après |", "| --- | ---: | ---: |"]
+    lines += [f"| {name} | {before} | {after} |" for name, (before, after) in facts["tables"].items()]
+    if old:
+        lines += ["", "## Sources dont la livraison ou l'état a changé", ""]
+        lines += [
+            f"- {source} : {before or 'rien'} → {after or 'rien'} ; {was or '-'} → {now or '-'}{f' ({why})' if why else ''}"
+            for source, before, after, was, now, why in facts["sources"]
+        ] or ["Aucune."]
+        lines += ["", "## Valeurs", ""]
+        if facts["indicateurs"]:
+            lines += ["| indicateur | ajoutées | retirées | révisées |", "| --- | ---: | ---: | ---: |"]
+            lines += [f"| {name} | {a} | {r} | {v} |" for name, a, r, v in facts["indicateurs"]]
+        else:
+            lines.append("Aucune valeur n'a changé.")
+        if facts["revisions"]:
+            lines += ["", "## Révisions : valeurs déjà publiées que leur producteur ou une règle a changées", ""]
+            lines += ["Les vingt plus fortes, en écart absolu.", ""]
+            lines += [
+                f"- {name}, {niveau} {code}, {jour} : {_number(before)} → {_number(after)} ({source})"
+                for name, niveau, code, jour, before, after, source in facts["revisions"]
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def _number(value: float | None) -> str:
+    return "sans valeur" if value is None else f"{value:g}".replace(".", ",")
+
+
+
+
+def rollback(where: Home, release_id: str) -> str:
+    """Points ``current`` back to a release on disk after checking its sums; returns its id.
+
+    Raises ReleaseError when it does not exist or its bytes are no longer those published.
+    """
+    folder = release_folder(where, release_id)
+    for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines():
+        expected, name = line.split("  ", 1)
+        if sha256_file(folder / name) != expected:
+            raise ReleaseError(f"{release_id} : {name} n'a plus les octets publiés ; choisir une autre publication")
+    point_current(where, folder.name)
+    return folder.name
