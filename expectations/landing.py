@@ -28,7 +28,7 @@ def metrics(source: Source, reading: Reading, previous_rows: int | None) -> pl.D
     return pl.DataFrame(
         {
             "lignes_gardees": [reading.lignes_gardees],
-            "part_rejetee": [reading.lignes_rejetees / reading.lignes_lues],
+            "part_rejetee": [reading.lignes_rejetees / max(reading.lignes_lues, 1)],
             "part_de_la_precedente": [1.0 if not previous_rows else reading.lignes_gardees / previous_rows],
             **{name: [value] for name, value in filled.items()},
         }

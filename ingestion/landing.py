@@ -10,8 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,7 +113,7 @@ def _collect(
         return [etat(chemin, CONSERVEE, str(error)) for chemin in known] or [etat(livraison.chemin, ABSENTE, str(error))]
     etats = []
     for chemin in files:
-        previous = store.latest(source.source_id, livraison.millesime, chemin)
+        previous = store.reusable(source.source_id, livraison.millesime, chemin)
         try:
             fetched = transport.fetch(source, livraison, chemin, previous, into)
             if fetched.inchange:
@@ -190,12 +189,12 @@ def _read_version(
 
 
 def land(
-    source: Source, transport: Transport, where: Home, *, collect: bool = True, say: Callable[[str], None] = lambda _: None
+    source: Source, transport: Transport, where: Home
 ) -> Landing:
     """Brings one source up to date below ``where.landing``.
 
     Writes ``<source_id>.parquet`` (declared columns and technical ones), ``mesures/`` and ``listes/<source_id>.parquet``
-    when the source holds measures or treated territories, ``rejets/<source_id>.parquet`` and ``etats/<source_id>.json``. ``collect=False`` only re-reads snapshots.
+    when the source holds measures or treated territories, ``rejets/<source_id>.parquet`` and ``etats/<source_id>.json``.
     Never raises for what a producer did; programming errors and a full disk do raise.
     """
     import polars as pl
@@ -210,10 +209,7 @@ def land(
     cache_dir = where.work / "lectures" / source.source_id
     try:
         for livraison in source.meta.livraisons:
-            if collect:
-                etats = _collect(source, livraison, store, transport, into, landing)
-            else:
-                etats = _known(source, livraison, store)
+            etats = _collect(source, livraison, store, transport, into, landing)
             history = store.history(source.source_id)
             for etat in etats:
                 accepted: list[_Version] = []
@@ -276,19 +272,7 @@ def land(
         )
     if landing.changed:
         _write_json(state, marker)
-    say(f"{source.source_id} : {landing.rows} lignes, {landing.rejets} rejets")
     return landing
-
-
-def _known(source: Source, livraison: Livraison, store: SnapshotStore) -> list[Etat]:
-    """States of what was collected before, for a run that collects nothing for this source."""
-    chemins = sorted({s.chemin for s in store.history(source.source_id) if s.millesime == livraison.millesime})
-    base = Etat(
-        source.source_id, livraison.millesime, livraison.chemin, livraison.publie_le.isoformat(), livraison.cog_annee, A_JOUR
-    )
-    if not chemins:
-        return [replace(base, statut_collecte=ABSENTE, motif="jamais collectée")]
-    return [replace(base, chemin=chemin) for chemin in chemins]
 
 
 def write_registry(sources: list[Source], where: Home) -> None:

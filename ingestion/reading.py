@@ -283,12 +283,12 @@ def _field(chain: tuple[Any, ...], origin: str) -> tuple[bool, Any]:
     return True, node
 
 
-def _read_records(document: Any, chemin: str, fmt: Format, origins: list[str]) -> pl.DataFrame:
+def _read_records(document: Any, chemin: str, fmt: Format, origins: list[str], may_be_empty: bool) -> pl.DataFrame:
     import polars as pl
 
     path = fmt.enregistrements if fmt.enregistrements is not None else "*"
     chains = [chain for chain in _records(document, path) if chain[-1] is not None]
-    if not chains:
+    if not chains and not may_be_empty:
         raise ReadingError(
             f"{chemin} : aucun enregistrement sous « {path} » ; le producteur a changé la structure, "
             "revoir « enregistrements » dans la déclaration"
@@ -298,6 +298,8 @@ def _read_records(document: Any, chemin: str, fmt: Format, origins: list[str]) -
         cells = [_field(chain, origin) for chain in chains]
         if any(present for present, _ in cells):
             columns[origin] = [_text(value) for _, value in cells]
+    if not chains:
+        columns = {origin: [] for origin in origins}
     if not columns:
         known = sorted({key for chain in chains[:50] if isinstance(chain[-1], dict) for key in chain[-1]})
         raise ReadingError(f"{chemin} : aucune des colonnes déclarées ; le fichier porte {', '.join(known[:20])}")
@@ -547,7 +549,18 @@ def _mesures(rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot:
                 ligne=pl.col("_ligne"),
             )
         )  # fmt: skip
-    return pl.concat(parts).match_to_schema(pl.Schema(mesures_schema()))
+    long = pl.concat(parts)
+    key = ["mesure_id", "territoire_niveau", "territoire_code", "periode_debut", "periode_fin"]
+    if long.select(pl.struct(key).is_duplicated().any()).item():
+        # Several rows of one territory and period (posts by structure) add up, where the measure may be added.
+        additive = pl.col("nature").is_in(["effectif", "stock", "montant"])
+        sums = long.filter(additive).group_by(key, maintain_order=True).agg(
+            pl.when(pl.col("valeur").is_not_null().all()).then(pl.col("valeur").sum()).first().alias("valeur"),
+            pl.exclude("valeur").first(),
+        )  # fmt: skip
+        long = pl.concat([sums.select(long.columns), long.filter(~additive)])
+    # A row without level (a delegated commune in a list of communes) is no territory of its own.
+    return long.drop_nulls("territoire_niveau").match_to_schema(pl.Schema(mesures_schema()))
 
 
 def _listes(rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot: Snapshot) -> pl.DataFrame:
@@ -574,7 +587,7 @@ def _listes(rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot: 
     return pl.concat(parts).match_to_schema(pl.Schema(listes_schema()))
 
 
-def _load_raw(path: Path, chemin: str, fmt: Format, origins: list[str]) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+def _load_raw(path: Path, chemin: str, fmt: Format, origins: list[str], may_be_empty: bool) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     if path.stat().st_size == 0:
         raise ReadingError(f"{chemin} : fichier vide ; le redemander au producteur")
     if fmt.type == "csv":
@@ -586,7 +599,7 @@ def _load_raw(path: Path, chemin: str, fmt: Format, origins: list[str]) -> tuple
     if fmt.type in ("xlsx", "xls"):
         return _read_excel(path, chemin, fmt), []
     if fmt.type == "json":
-        return _read_records(_load_json(path, chemin, fmt), chemin, fmt, origins), []
+        return _read_records(_load_json(path, chemin, fmt), chemin, fmt, origins, may_be_empty), []
     if fmt.type == "yaml":
         import yaml
 
@@ -595,7 +608,7 @@ def _load_raw(path: Path, chemin: str, fmt: Format, origins: list[str]) -> tuple
             document = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
         except yaml.YAMLError as error:
             raise ReadingError(f"{chemin} : YAML illisible ({error})") from error
-        return _read_records(document, chemin, fmt, origins), []
+        return _read_records(document, chemin, fmt, origins, may_be_empty), []
     raise ReadingError(f"{chemin} : la déclaration ne dit pas le format (csv, json, xlsx, xls ou yaml)")
 
 
@@ -609,14 +622,16 @@ def read_file(source: Source, livraison: Livraison, snapshot: Snapshot, blob: Pa
 
     meta, chemin = source.meta, snapshot.chemin
     fmt = livraison.format.over(meta.format)
+    if snapshot.transport == "live" and livraison.live:
+        fmt = livraison.live.format.over(fmt)
     origins = [name for column in source.columns for name in origin_names(column, livraison)]
     with tempfile.TemporaryDirectory(prefix="dk-") as folder:
         path = _unpack(blob, chemin, fmt, Path(folder))
-        frame, shape_rejects = _load_raw(path, chemin, fmt, origins)
+        frame, shape_rejects = _load_raw(path, chemin, fmt, origins, meta.attendus.lignes_min == 0)
     rejects = _Rejects()
     rejects.rows += shape_rejects
     lues = frame.height + len({r["ligne"] for r in shape_rejects})
-    if lues == 0:
+    if lues == 0 and meta.attendus.lignes_min > 0:
         raise ReadingError(f"{chemin} : un en-tête et aucune ligne ; le redemander au producteur")
     frame = frame.with_columns(
         pl.col(name).str.strip_chars(" \t\r\n\u00a0\u202f") for name in frame.columns if name != "_ligne"

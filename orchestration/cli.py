@@ -161,7 +161,7 @@ def _evidence(folder: Path) -> dict[str, Any]:
 
 def _late(where: Home) -> list[str]:
     """Files that this run could not get or accept, one line each."""
-    from ingestion.landing import ABSENTE, A_JOUR
+    from ingestion.landing import A_JOUR, ABSENTE
 
     lines = []
     for path in sorted((where.landing / "etats").glob("*.json")):

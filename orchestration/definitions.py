@@ -7,8 +7,10 @@ Asset keys and groups mirror the folders: ``landing/<producteur>/<source>`` → 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import dagster as dg
@@ -19,6 +21,7 @@ from ingestion.paths import home
 from orchestration import dbt as dbt_runner
 from orchestration import release
 
+LOG = logging.getLogger("dk")
 WHERE = home().ensure()
 SOURCES = load_sources()
 MANIFEST = dbt_runner.ensure_manifest(WHERE)
@@ -33,10 +36,13 @@ class Origin(dg.ConfigurableResource):
 
     depuis: str = "embedded"
 
-    def transport(self) -> Any:
-        from ingestion.fetch import parse_transport
 
-        return parse_transport(self.depuis)
+@cache
+def _transport(origin: str) -> Any:
+    """One transport per process: the embedded archive is opened once for all sources."""
+    from ingestion.fetch import parse_transport
+
+    return parse_transport(origin)
 
 
 class Translator(DagsterDbtTranslator):
@@ -90,7 +96,13 @@ def _landing_asset(source: Source) -> dg.AssetsDefinition:
     def landing(origin: Origin) -> dg.MaterializeResult:
         from ingestion.landing import CONSERVEE, land
 
-        result = land(source, origin.transport(), WHERE)
+        result = land(source, _transport(origin.depuis), WHERE)
+        LOG.log(
+            logging.WARNING if result.problemes else logging.INFO,
+            "%s : %d lignes, %d rejets%s%s", source.source_id, result.rows, result.rejets,
+            "" if result.changed else ", inchangée",
+            f" ; {len(result.problemes)} problème(s), dont : {result.problemes[0]}" if result.problemes else "",
+        )
         late = [e for e in result.etats if e.statut_collecte == CONSERVEE and e.motif]
         refused = [c for c in result.controles if c["resultat"] != "réussi"]
         latest = max((e for e in result.etats if e.snapshot_sha256), key=lambda e: e.publie_le, default=None)
@@ -148,6 +160,8 @@ def registre() -> Iterator[dg.MaterializeResult]:
 def entrepot() -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """dbt models and tests in a private work database, built from nothing each time."""
     results = dbt_runner.build(WHERE)
+    done = [r for r in results["results"] if r["unique_id"].startswith(("test.", "unit_test."))]
+    LOG.info("entrepôt construit ; %d tests dbt, %d non réussis", len(done), sum(r["status"] != "pass" for r in done))
     yield from _dbt_events(json.loads(MANIFEST.read_text(encoding="utf-8")), results)
     errors = dbt_runner.model_errors(results)
     if errors:
@@ -193,6 +207,7 @@ def candidat() -> dg.MaterializeResult:
     run_results = json.loads((WHERE.work / "dbt" / "run_results.json").read_text(encoding="utf-8"))
     controls = release.audit_candidate(WHERE, manifest, run_results)
     failures = release.blocking_failures(controls)
+    LOG.info("candidat : %d tables, %d lignes, %d contrôles, %d bloquants non réussis", len(rows), sum(rows.values()), len(controls), len(failures))
     return dg.MaterializeResult(
         metadata={"tables": len(rows), "dagster/row_count": sum(rows.values()), "controles": len(controls)},
         check_results=[

@@ -96,7 +96,7 @@ depuis_le_catalogue as (
         intervention_id, 'perimetre' as territoire_niveau, perimetre_code as territoire_code,
         {{ var('cog_pivot') }} as cog_annee,
         min(date_debut) as date_debut, max(date_fin) as date_fin, perimetre_nom,
-        max(_snapshot_sha256) as snapshot_sha256, max(_millesime) as millesime
+        max(_snapshot_sha256) as snapshot_sha256, max(_millesime) as millesime, max(_publie_le) as publie_le
     from {{ source('catalogue', 'perimetres') }}
     where _actuelle
     group by intervention_id, perimetre_code, perimetre_nom
@@ -117,6 +117,6 @@ select
     cast(cog_annee as {{ dbt.type_int() }}),
     date_debut, date_fin, case when date_fin is null then 'actif' else 'sorti' end,
     cast(extract(year from date_debut) as {{ dbt.type_int() }}),
-    date_debut, date_debut, cast(1 as {{ dbt.type_int() }}),
+    coalesce(date_debut, publie_le), coalesce(date_debut, publie_le), cast(1 as {{ dbt.type_int() }}),
     territoire_code, perimetre_nom, 'catalogue__perimetres', millesime, snapshot_sha256
 from depuis_le_catalogue

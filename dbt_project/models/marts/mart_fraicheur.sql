@@ -34,7 +34,7 @@ select
     derniere.publie_le as dernier_publie_le,
     derniere.connue_le as dernier_connue_le,
     derniere.snapshot_sha256,
-    {{ dbt.dateadd('day', 'sources.fraicheur_jours', 'derniere.publie_le') }} as attendue_le,
+    cast({{ dbt.dateadd('day', 'sources.fraicheur_jours', 'derniere.publie_le') }} as date) as attendue_le,
     case
         when derniere.source_id is null then 'non fournie'
         when comptes.conservee = 1 then 'en retard'

@@ -8,9 +8,9 @@ with candidats as (
     union all
     select passage.ancien_code, passage.commune_code, 2
     from {{ ref('stg_insee__passage') }} as passage
-    inner join {{ ref('stg_etalab__communes') }} as pivot
-        on pivot.commune_code = passage.commune_code
-        and pivot.cog_annee = {{ var('cog_pivot') }} and pivot.type_commune = 'commune-actuelle'
+    inner join {{ ref('stg_etalab__communes') }} as actuelle
+        on actuelle.commune_code = passage.commune_code
+        and actuelle.cog_annee = {{ var('cog_pivot') }} and actuelle.type_commune = 'commune-actuelle'
     union all
     select commune_code, commune_parente, 3
     from {{ ref('stg_etalab__communes') }}

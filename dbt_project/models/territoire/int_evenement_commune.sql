@@ -1,7 +1,8 @@
 -- Dated events that move a commune's code, each with the share of the old commune that goes to each new code.
 -- Rule R-GEO 4: a split shares counts out by population; the shares use the first population known after it.
-with mouvement as (
+with publie as (
     select distinct
+        modalite,
         date_effet,
         commune_avant as code_avant,
         commune_apres as code_apres
@@ -10,6 +11,20 @@ with mouvement as (
       and type_avant = 'COM' and type_apres = 'COM'
       -- 10: change of name only; it moves nobody.
       and modalite <> '10'
+),
+
+-- A commune may change its code and merge on the same day (Pont-Farcy, 2018): one event leads to the end of that day.
+mouvement as (
+    select distinct
+        publie.date_effet,
+        publie.code_avant,
+        coalesce(suite.code_apres, publie.code_apres) as code_apres
+    from publie
+    left join publie as suite
+        on publie.modalite in ('41', '50')
+        and suite.modalite not in ('41', '50')
+        and suite.date_effet = publie.date_effet
+        and suite.code_avant = publie.code_apres
 ),
 
 -- A code that an event leaves as it is and that no other commune joins or leaves is not an event.

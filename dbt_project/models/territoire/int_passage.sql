@@ -17,6 +17,29 @@ codes as (
     select commune_code from {{ ref('stg_etalab__communes') }} where type_commune = 'commune-actuelle'
 ),
 
+-- A code stands at a date unless the next event that names it is the one that creates it.
+evenements as (
+    select code_avant as code, date_effet, 1 as existait from {{ ref('int_evenement_commune') }}
+    union all
+    select code_apres, date_effet, 0 from {{ ref('int_evenement_commune') }}
+),
+
+existence as (
+    select code, date_effet, max(existait) as existait,
+        coalesce(lag(date_effet) over (partition by code order by date_effet), cast('1900-01-01' as date)) as depuis
+    from evenements
+    group by code, date_effet
+),
+
+pas_encore as (
+    select annees.cog_annee, existence.code
+    from annees
+    inner join existence
+        on existence.existait = 0
+        and existence.date_effet > cast(annees.cog_annee || '-01-01' as date)
+        and existence.depuis <= cast(annees.cog_annee || '-01-01' as date)
+),
+
 chemin as (
     select
         annees.cog_annee,
@@ -27,6 +50,9 @@ chemin as (
         cast('identique' as {{ dbt.type_string() }}) as nature
     from annees
     cross join codes
+    where not exists (
+        select 1 from pas_encore where pas_encore.cog_annee = annees.cog_annee and pas_encore.code = codes.code
+    )
     union all
     select
         chemin.cog_annee,
@@ -45,10 +71,10 @@ chemin as (
 arrivee as (
     select chemin.*
     from chemin
-    inner join {{ ref('stg_etalab__communes') }} as pivot
-        on pivot.commune_code = chemin.code_courant
-        and pivot.cog_annee = {{ var('cog_pivot') }}
-        and pivot.type_commune = 'commune-actuelle'
+    inner join {{ ref('stg_etalab__communes') }} as actuelle
+        on actuelle.commune_code = chemin.code_courant
+        and actuelle.cog_annee = {{ var('cog_pivot') }}
+        and actuelle.type_commune = 'commune-actuelle'
     -- Only ends of a path: nothing moves this code afterwards.
     where not exists (
         select 1 from {{ ref('int_evenement_commune') }} as suite
