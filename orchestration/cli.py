@@ -133,7 +133,7 @@ def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
         if not collected.success:
             raise Failure(f"la collecte s'est arrêtée : {_first_error(collected)}")
         fingerprint = release.inputs_fingerprint(where)
-        if before and _evidence(before)["empreinte_entrees"] == fingerprint:
+        if before and release.already_published(where, fingerprint):
             logger.info("rien de neuf depuis %s : ni construction ni publication", before.name)
         else:
             logger.info("construction de l'entrepôt (modèles et tests dbt)")
@@ -153,10 +153,6 @@ def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
     _say(f"Publication {current.name} ({'inchangée' if before == current else 'nouvelle'}) : {current}")
     _say('Pour l\'ouvrir : dk query "select * from mart_couverture" --format table')
     return LATE if late else OK
-
-
-def _evidence(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "checks.json").read_text(encoding="utf-8"))
 
 
 def _late(where: Home) -> list[str]:
@@ -249,7 +245,7 @@ def sources() -> None:
         pl.DataFrame(
             rows, orient="row",
             schema=["source", "titre", "livraisons", "dernière", "publiée le", "obtenue le", "cadence", "fraîcheur"],
-        )  # fmt: skip
+        )
     )
 
 

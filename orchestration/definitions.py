@@ -15,6 +15,7 @@ from typing import Any
 
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, dbt_assets
+from dagster_dbt.asset_utils import get_asset_check_key_for_test
 
 from ingestion.declarations import Source, load_sources
 from ingestion.paths import home
@@ -169,7 +170,7 @@ def entrepot() -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
 
 
 def _dbt_events(manifest: dict[str, Any], results: dict[str, Any]) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-    known = {(key.asset_key, key.name) for key in entrepot.check_keys}
+    known = set(entrepot.check_keys)
     for result in results["results"]:
         uid = result["unique_id"]
         node = manifest["nodes"].get(uid) or manifest["unit_tests"].get(uid) or {}
@@ -177,12 +178,9 @@ def _dbt_events(manifest: dict[str, Any], results: dict[str, Any]) -> Iterator[d
             yield dg.MaterializeResult(
                 asset_key=TRANSLATOR.get_asset_key(node), metadata={"duree_s": round(result["execution_time"], 3)}
             )
-        elif uid.startswith("test.") and node.get("attached_node"):
-            parent = manifest["nodes"].get(node["attached_node"])
-            if parent is None or (key := TRANSLATOR.get_asset_key(parent), node["name"]) not in known:
-                continue
+        elif uid.startswith("test.") and (key := get_asset_check_key_for_test(manifest, TRANSLATOR, uid, None)) in known:
             yield dg.AssetCheckResult(
-                asset_key=key, check_name=node["name"], passed=result["status"] == "pass",
+                asset_key=key.asset_key, check_name=key.name, passed=result["status"] == "pass",
                 metadata={"echecs": result.get("failures") or 0, "message": result.get("message") or ""},
             )  # fmt: skip
 

@@ -274,6 +274,26 @@ def _fsync(path: Path) -> None:
         os.close(handle)
 
 
+def already_published(where: Home, fingerprint: str) -> bool:
+    """True when the current release is what these inputs give: it was built from them, or the last candidate was
+    and its data turned out to be the same."""
+    current = current_release(where)
+    if current is None:
+        return False
+    published = json.loads((current / "checks.json").read_text(encoding="utf-8"))
+    if published["empreinte_entrees"] == fingerprint:
+        return True
+    last = where.candidate / "checks.json"
+    if not last.exists():
+        return False
+    audited = json.loads(last.read_text(encoding="utf-8"))
+    return (
+        audited["empreinte_entrees"] == fingerprint
+        and audited["empreinte_candidat"] == published["empreinte_candidat"]
+        and not blocking_failures(audited["controles"])
+    )
+
+
 def publish(where: Home, today: dt.date | None = None) -> tuple[str, bool]:
     """Publishes the audited candidate; returns (release id, True when it is new).
 

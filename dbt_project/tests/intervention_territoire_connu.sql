@@ -1,3 +1,4 @@
+{{ config(meta={'dagster': {'ref': {'name': 'fct_intervention_territoire'}}}) }}
 -- Every treated territory exists in the vintage it names (R-GEO 1).
 select traite.*
 from {{ ref('fct_intervention_territoire') }} as traite

@@ -1,3 +1,4 @@
+{{ config(meta={'dagster': {'ref': {'name': 'fct_observation'}}}) }}
 -- Every observation speaks of a territory that exists in the vintage it names (R-GEO 1).
 select distinct observation.territoire_niveau, observation.territoire_code, observation.cog_annee
 from {{ ref('fct_observation') }} as observation

@@ -13,18 +13,71 @@ with publie as (
       and modalite <> '10'
 ),
 
+-- Without INSEE's movements (embedded run), two successive vintages tell most of them: a commune that became a delegated
+-- one joined its parent, a delegated one that became a commune left it. Those that left no trace stay unresolved.
+millesimes as (
+    select cog_annee, lead(cog_annee) over (order by cog_annee) as suivant
+    from (select distinct cog_annee from {{ ref('stg_etalab__communes') }}) as annees
+),
+
+actuelle as (
+    select commune_code, cog_annee from {{ ref('stg_etalab__communes') }} where type_commune = 'commune-actuelle'
+),
+
+deleguee as (
+    select commune_code, cog_annee, commune_parente
+    from {{ ref('stg_etalab__communes') }}
+    where type_commune in ('commune-deleguee', 'commune-associee') and commune_parente <> commune_code
+),
+
+changement as (
+    select millesimes.cog_annee, millesimes.suivant, actuelle.commune_code as code_avant, deleguee.commune_parente as code_apres
+    from millesimes
+    inner join actuelle on actuelle.cog_annee = millesimes.cog_annee
+    inner join deleguee on deleguee.cog_annee = millesimes.suivant and deleguee.commune_code = actuelle.commune_code
+    left join actuelle as reste on reste.cog_annee = millesimes.suivant and reste.commune_code = actuelle.commune_code
+    where reste.commune_code is null
+    union
+    select millesimes.cog_annee, millesimes.suivant, deleguee.commune_parente, deleguee.commune_code
+    from millesimes
+    inner join deleguee on deleguee.cog_annee = millesimes.cog_annee
+    inner join actuelle on actuelle.cog_annee = millesimes.suivant and actuelle.commune_code = deleguee.commune_code
+    left join actuelle as avant on avant.cog_annee = millesimes.cog_annee and avant.commune_code = deleguee.commune_code
+    where avant.commune_code is null
+),
+
+-- The commune that receives or is left goes on under its own code: that too is part of the event.
+deduit as (
+    select suivant, code_avant, code_apres from changement
+    union
+    select changement.suivant, actuelle.commune_code, actuelle.commune_code
+    from changement
+    inner join actuelle
+        on actuelle.cog_annee = changement.cog_annee and actuelle.commune_code in (changement.code_avant, changement.code_apres)
+    inner join actuelle as apres
+        on apres.cog_annee = changement.suivant and apres.commune_code = actuelle.commune_code
+),
+
+connu as (
+    select modalite, date_effet, code_avant, code_apres from publie
+    union all
+    select 'déduit', cast(suivant || '-01-01' as date), code_avant, code_apres
+    from deduit
+    where not exists (select 1 from publie)
+),
+
 -- A commune may change its code and merge on the same day (Pont-Farcy, 2018): one event leads to the end of that day.
 mouvement as (
     select distinct
-        publie.date_effet,
-        publie.code_avant,
-        coalesce(suite.code_apres, publie.code_apres) as code_apres
-    from publie
-    left join publie as suite
-        on publie.modalite in ('41', '50')
+        connu.date_effet,
+        connu.code_avant,
+        coalesce(suite.code_apres, connu.code_apres) as code_apres
+    from connu
+    left join connu as suite
+        on connu.modalite in ('41', '50')
         and suite.modalite not in ('41', '50')
-        and suite.date_effet = publie.date_effet
-        and suite.code_avant = publie.code_apres
+        and suite.date_effet = connu.date_effet
+        and suite.code_avant = connu.code_apres
 ),
 
 -- A code that an event leaves as it is and that no other commune joins or leaves is not an event.
