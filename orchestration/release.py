@@ -366,6 +366,7 @@ def datapackage(folder: Path, manifest: dict[str, Any], release_id: str) -> dict
         schema: dict[str, Any] = {
             "fields": [
                 {"name": column, "type": FRICTIONLESS[facts["data_type"]], "description": facts["description"]}
+                | ({"unit": unit} if (unit := facts.get("config", {}).get("meta", {}).get("unite")) else {})
                 for column, facts in node["columns"].items()
             ]
         }

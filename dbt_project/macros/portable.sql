@@ -9,3 +9,9 @@
 
 {# The tables keep the schema they declare: one work database, one schema. #}
 {% macro generate_schema_name(custom_schema_name, node) %}{{ target.schema }}{% endmacro %}
+
+{# Sum of fractional numbers that does not depend on the order in which threads add them: added as exact decimals.
+   Sums of whole numbers need no such care below 2^53. #}
+{% macro somme_exacte(expression, decimales=10) -%}
+cast(sum(cast({{ expression }} as decimal(38, {{ decimales }}))) as {{ type_double() }})
+{%- endmacro %}

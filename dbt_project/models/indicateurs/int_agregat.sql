@@ -18,8 +18,8 @@ sommes as (
         composante.indicateur_id, composante.calcul_type, composante.exhaustif, lien.membre_niveau, lien.parent_niveau, lien.parent_code,
         composante.periode_debut, composante.periode_fin, composante.source_id, composante.millesime, composante.connue_le,
         max(composante.snapshot_sha256) as snapshot_sha256,
-        sum(composante.numerateur) as numerateur,
-        sum(composante.denominateur) as denominateur,
+        {{ somme_exacte('composante.numerateur') }} as numerateur,
+        {{ somme_exacte('composante.denominateur') }} as denominateur,
         sum(case when composante.numerateur is not null then lien.population else 0 end) as population_couverte,
         max(case when composante.statut_valeur = 'estimé' then 1 else 0 end) as un_estime,
         max(case when composante.statut_valeur = 'provisoire' then 1 else 0 end) as un_provisoire

@@ -49,8 +49,8 @@ converties as (
     select
         indicateur_id, calcul_type, exhaustif, commune_code, cog_annee, periode_debut, periode_fin,
         source_id, millesime, snapshot_sha256, connue_le,
-        sum(numerateur * part) as numerateur,
-        sum(denominateur * part) as denominateur,
+        {{ somme_exacte('numerateur * part') }} as numerateur,
+        {{ somme_exacte('denominateur * part') }} as denominateur,
         count(*) as presentes,
         count(numerateur) as renseignees,
         min(part) as part_min,

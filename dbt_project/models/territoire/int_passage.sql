@@ -95,7 +95,7 @@ reunis as (
         cog_annee,
         code_origine,
         code_courant as commune_code,
-        sum(part) as part,
+        {{ somme_exacte('part', 18) }} as part,
         case when max(case when nature = 'scission' then 1 else 0 end) = 1 then 'scission'
              when max(case when nature = 'fusion' then 1 else 0 end) = 1 then 'fusion' else 'identique' end as nature
     from arrivee
