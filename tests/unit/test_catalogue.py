@@ -17,7 +17,8 @@ from ingestion.declarations import PROJECT, Liste, load_sources
 
 SHARED = PROJECT.parent / "shared"
 LISTES = [
-    "anct__acv", "anct__pvd", "anct__france_services", "anct__territoires_industrie", "anct__villages_avenir",
+    "anct__acv", "anct__pvd", "anct__france_services", "anct__territoires_industrie", "anct__territoires_industrie_2023",
+    "anct__villages_avenir",
     "anct__cites_educatives", "anct__avenir_montagnes_ingenierie", "anct__avenir_montagnes_mobilites",
     "anct__fabriques_prospectives", "anct__fabriques_territoire", "anct__pao", "anct__territoires_engagement",
     "anct__conseillers_numeriques", "dgaln__ort", "cget__contrats_ruralite", "catalogue__perimetres",
