@@ -476,6 +476,21 @@ class Transport(ABC):
             )
         return found
 
+    def undeclared(self, source: Source) -> list[str]:
+        """Files that follow the source's ``nouvelles_livraisons`` and that no delivery declares, sorted.
+
+        Empty where this transport cannot list what it holds (a producer's own site).
+        """
+        pattern = source.meta.nouvelles_livraisons
+        if not pattern or not any(self.provides(source, item) for item in source.meta.livraisons):
+            return []
+        try:
+            found = self._expand(source.source_id, pattern.replace("{millesime}", "*"))
+        except FetchError:
+            return []
+        known = [item.chemin for item in source.meta.livraisons]
+        return [name for name in found if not any(name in _matching([name], chemin) for chemin in known)]
+
     def fetch(
         self, source: Source, livraison: Livraison, chemin: str, previous: Snapshot | None, into: Path
     ) -> Fetched:

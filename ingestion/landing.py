@@ -38,6 +38,7 @@ class Etat:
     cog_annee: int | None
     statut_collecte: str
     motif: str = ""
+    demandee: bool = True  # False when the transport of the run has no such delivery: nobody failed
     snapshot_sha256: str | None = None
     connue_le: str | None = None
     octets: int | None = None
@@ -56,6 +57,7 @@ class Landing:
     etats: list[Etat]
     controles: list[dict[str, Any]] = field(default_factory=list)
     problemes: list[str] = field(default_factory=list)
+    non_declarees: list[str] = field(default_factory=list)
     changed: bool = False
     rows: int = 0
     rejets: int = 0
@@ -95,17 +97,18 @@ def _collect(
     """Asks the transport for the files of one delivery; every failure becomes a state, never an exception."""
     from ingestion.fetch import FetchError
 
-    def etat(chemin: str, statut: str, motif: str = "") -> Etat:
+    def etat(chemin: str, statut: str, motif: str = "", demandee: bool = True) -> Etat:
         return Etat(
-            source.source_id, livraison.millesime, chemin, livraison.publie_le.isoformat(), livraison.cog_annee, statut, motif
-        )
+            source.source_id, livraison.millesime, chemin, livraison.publie_le.isoformat(), livraison.cog_annee, statut,
+            motif, demandee,
+        )  # fmt: skip
 
     known = sorted(
         {s.chemin for s in store.history(source.source_id) if s.millesime == livraison.millesime}
     )
     if not transport.provides(source, livraison):
         why = f"le transport « {transport.name} » ne fournit pas cette livraison"
-        return [etat(chemin, CONSERVEE, why) for chemin in known] or [etat(livraison.chemin, ABSENTE, why)]
+        return [etat(chemin, CONSERVEE, why, False) for chemin in known] or [etat(livraison.chemin, ABSENTE, why, False)]
     try:
         files = transport.list_files(source, livraison)
     except FetchError as error:
@@ -202,7 +205,7 @@ def land(
     from ingestion.reading import listes_schema, mesures_schema, rejets_schema, table_schema
 
     store = SnapshotStore(where.snapshots)
-    landing = Landing(source.source_id, [])
+    landing = Landing(source.source_id, [], non_declarees=transport.undeclared(source))
     into = where.work / "telechargements" / source.source_id
     into.mkdir(parents=True, exist_ok=True)
     versions: list[tuple[_Version, bool]] = []

@@ -157,15 +157,18 @@ def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
 
 def _late(where: Home) -> list[str]:
     """Files that this run could not get or accept, one line each."""
-    from ingestion.landing import A_JOUR, ABSENTE
+    from ingestion.landing import A_JOUR
 
-    lines = []
-    for path in sorted((where.landing / "etats").glob("*.json")):
-        for etat in json.loads(path.read_text(encoding="utf-8"))["etats"]:
-            silent = etat["statut_collecte"] == ABSENTE and "ne fournit pas" in etat["motif"]
-            if etat["statut_collecte"] != A_JOUR and etat["motif"] and not silent and "ne fournit pas" not in etat["motif"]:
-                lines.append(f"{etat['source_id']} {etat['millesime']} : {etat['motif']}")
-    return lines
+    etats = [
+        etat
+        for path in sorted((where.landing / "etats").glob("*.json"))
+        for etat in json.loads(path.read_text(encoding="utf-8"))["etats"]
+    ]
+    return [
+        f"{etat['source_id']} {etat['millesime']} : {etat['motif']}"
+        for etat in etats
+        if etat["demandee"] and etat["statut_collecte"] != A_JOUR and etat["motif"]
+    ]
 
 
 def _first_error(result: Any) -> str:

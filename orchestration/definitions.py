@@ -21,13 +21,15 @@ from ingestion.declarations import Source, load_sources
 from ingestion.paths import home
 from orchestration import dbt as dbt_runner
 from orchestration import release
+from orchestration.instance import single_writer
 
 LOG = logging.getLogger("dk")
 WHERE = home().ensure()
 SOURCES = load_sources()
 MANIFEST = dbt_runner.ensure_manifest(WHERE)
-# One writer at a time: every step that touches the work database or the releases takes this pool.
+# One writer at a time. Dagster queues the steps of this pool; the file lock holds against another process (dk run).
 POOL = "entrepot"
+ATTENTE_S = 3600
 REGISTRE = ("sources", "livraisons", "controles", "colonnes")
 ARRIVEE = ("mesures", "listes", "rejets")
 
@@ -92,18 +94,25 @@ def _landing_asset(source: Source) -> dg.AssetsDefinition:
         check_specs=[
             dg.AssetCheckSpec("collecte", asset=list(source.asset_key), description="Toutes les livraisons ont été obtenues."),
             dg.AssetCheckSpec("porte_arrivee", asset=list(source.asset_key), description="La porte d'arrivée a accepté chaque livraison."),
+            dg.AssetCheckSpec("livraisons_declarees", asset=list(source.asset_key), description="Aucun fichier nouveau n'attend d'être déclaré."),
         ],
     )  # fmt: skip
     def landing(origin: Origin) -> dg.MaterializeResult:
         from ingestion.landing import CONSERVEE, land
 
-        result = land(source, _transport(origin.depuis), WHERE)
+        with single_writer(WHERE, ATTENTE_S):
+            result = land(source, _transport(origin.depuis), WHERE)
         LOG.log(
             logging.WARNING if result.problemes else logging.INFO,
             "%s : %d lignes, %d rejets%s%s", source.source_id, result.rows, result.rejets,
             "" if result.changed else ", inchangée",
             f" ; {len(result.problemes)} problème(s), dont : {result.problemes[0]}" if result.problemes else "",
         )
+        if result.non_declarees:
+            LOG.warning(
+                "%s : livraison(s) non déclarée(s), à ajouter à « livraisons » dans %s : %s",
+                source.source_id, source.fichier, ", ".join(result.non_declarees),
+            )  # fmt: skip
         late = [e for e in result.etats if e.statut_collecte == CONSERVEE and e.motif]
         refused = [c for c in result.controles if c["resultat"] != "réussi"]
         latest = max((e for e in result.etats if e.snapshot_sha256), key=lambda e: e.publie_le, default=None)
@@ -126,6 +135,10 @@ def _landing_asset(source: Source) -> dg.AssetsDefinition:
                 dg.AssetCheckResult(
                     check_name="porte_arrivee", passed=not refused, severity=dg.AssetCheckSeverity.WARN,
                     metadata={"refus": json.dumps(refused[:5], ensure_ascii=False)},
+                ),
+                dg.AssetCheckResult(
+                    check_name="livraisons_declarees", passed=not result.non_declarees, severity=dg.AssetCheckSeverity.WARN,
+                    metadata={"fichiers": ", ".join(result.non_declarees)},
                 ),
             ],
         )  # fmt: skip
@@ -152,7 +165,8 @@ LANDINGS = [_landing_asset(source) for source in SOURCES.values()]
 def registre() -> Iterator[dg.MaterializeResult]:
     from ingestion.landing import write_registry
 
-    write_registry(list(SOURCES.values()), WHERE)
+    with single_writer(WHERE, ATTENTE_S):
+        write_registry(list(SOURCES.values()), WHERE)
     for name in (*REGISTRE, *ARRIVEE):
         yield dg.MaterializeResult(asset_key=["registre", name])
 
@@ -160,7 +174,8 @@ def registre() -> Iterator[dg.MaterializeResult]:
 @dbt_assets(manifest=MANIFEST, dagster_dbt_translator=TRANSLATOR, name="entrepot", pool=POOL)
 def entrepot() -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """dbt models and tests in a private work database, built from nothing each time."""
-    results = dbt_runner.build(WHERE)
+    with single_writer(WHERE, ATTENTE_S):
+        results = dbt_runner.build(WHERE)
     done = [r for r in results["results"] if r["unique_id"].startswith(("test.", "unit_test."))]
     LOG.info("entrepôt construit ; %d tests dbt, %d non réussis", len(done), sum(r["status"] != "pass" for r in done))
     yield from _dbt_events(json.loads(MANIFEST.read_text(encoding="utf-8")), results)
@@ -201,9 +216,10 @@ def _dbt_events(manifest: dict[str, Any], results: dict[str, Any]) -> Iterator[d
 )  # fmt: skip
 def candidat() -> dg.MaterializeResult:
     manifest = json.loads(MANIFEST.read_text(encoding="utf-8"))
-    rows = release.write_candidate(WHERE, manifest)
-    run_results = json.loads((WHERE.work / "dbt" / "run_results.json").read_text(encoding="utf-8"))
-    controls = release.audit_candidate(WHERE, manifest, run_results)
+    with single_writer(WHERE, ATTENTE_S):
+        rows = release.write_candidate(WHERE, manifest)
+        run_results = json.loads((WHERE.work / "dbt" / "run_results.json").read_text(encoding="utf-8"))
+        controls = release.audit_candidate(WHERE, manifest, run_results)
     failures = release.blocking_failures(controls)
     LOG.info("candidat : %d tables, %d lignes, %d contrôles, %d bloquants non réussis", len(rows), sum(rows.values()), len(controls), len(failures))
     return dg.MaterializeResult(
@@ -227,7 +243,8 @@ def candidat() -> dg.MaterializeResult:
 )
 def publication() -> dg.MaterializeResult:
     try:
-        release_id, new = release.publish(WHERE)
+        with single_writer(WHERE, ATTENTE_S):
+            release_id, new = release.publish(WHERE)
     except release.PublicationRefused as refusal:
         raise dg.Failure(str(refusal), allow_retries=False) from refusal
     return dg.MaterializeResult(metadata={"publication": release_id, "nouvelle": new})

@@ -36,13 +36,14 @@ def prepare(where: Home) -> None:
 
 @contextmanager
 def single_writer(where: Home, wait: float) -> Iterator[None]:
-    """Holds the installation for one run.
+    """Holds the installation for one run, or for one step of a run that Dagster launched by itself.
 
-    Raises Busy when another process holds it for longer than ``wait`` seconds. The lock dies with its process.
+    Raises Busy when another process holds it for longer than ``wait`` seconds. The lock dies with its process, and a
+    process that holds it may take it again: ``dk run`` holds it around steps that each ask for it.
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(where.work / "verrou")
+    lock = FileLock(where.work / "verrou", is_singleton=True, thread_local=False)
     try:
         lock.acquire(timeout=wait)
     except Timeout as error:

@@ -856,3 +856,27 @@ def test_real_files_by_folder_and_by_http(server: Server, http: Http, into: Path
         one, two = get(by_folder, into, chemin), get(by_http, into, chemin)
         assert_got(one, (OPENDATA / chemin).read_bytes())
         assert two.sha256 == one.sha256
+
+
+# --- deliveries that nobody has declared yet --------------------------------------------------------------------
+
+
+def test_a_file_that_no_delivery_declares_is_reported(server: Server, http: Http, tmp_path: Path) -> None:
+    (tmp_path / "insee").mkdir()
+    for name in ("rp_2021.csv", "rp_2022.csv", "autre_2022.csv", "rp_2022.txt"):
+        (tmp_path / "insee" / name).write_bytes(CSV)
+    source, _ = make_source("insee/rp_2021.csv", nouvelles_livraisons="insee/rp_{millesime}.csv")
+    assert MirrorFolder(tmp_path).undeclared(source) == ["insee/rp_2022.csv"]
+
+    # Over HTTP the list is the mirror's inventory; without one, nothing can be said.
+    server.folder(tmp_path)
+    assert MirrorHttp(server.url, http).undeclared(source) == []
+    (tmp_path / "INVENTAIRE.csv").write_text("fichier;sha256\ninsee/rp_2021.csv;-\ninsee/rp_2022.csv;-\n", encoding="utf-8")
+    assert MirrorHttp(server.url, http).undeclared(source) == ["insee/rp_2022.csv"]
+    assert Live(http).undeclared(source) == []
+
+
+def test_a_source_without_a_pattern_reports_nothing(tmp_path: Path) -> None:
+    (tmp_path / "insee").mkdir()
+    (tmp_path / "insee" / "rp_2022.csv").write_bytes(CSV)
+    assert MirrorFolder(tmp_path).undeclared(make_source()[0]) == []
