@@ -93,6 +93,11 @@ def facts_of(table: str, key: list[str]) -> list[Fact]:
     return found + RULES.get(table, [])
 
 
+def metrics_sql(facts: list[Fact]) -> str:
+    """One statement that measures all facts of a table at once, on the view ``candidat``."""
+    return f"select {', '.join(f'cast({fact.sql} as double) as {fact.nom}' for fact in facts)} from candidat"
+
+
 def expected_checks(tables: dict[str, list[str]]) -> list[tuple[str, str]]:
     """(table, name) of every check that a complete audit must hold, from the tables and their keys."""
     return [(table, fact.nom) for table, key in sorted(tables.items()) for fact in facts_of(table, key)]
@@ -114,9 +119,7 @@ def audit(folder: Path, tables: dict[str, list[str]]) -> list[dict[str, Any]]:
             con.execute(f"create or replace view candidat as select * from read_parquet('{path}')")
             checks = [fact.check(table) for fact in facts]
             try:
-                measured = con.execute(
-                    f"select {', '.join(f'cast({f.sql} as double) as {f.nom}' for f in facts)} from candidat"
-                )
+                measured = con.execute(metrics_sql(facts))
                 names = [column[0] for column in measured.description]
                 metrics = pl.DataFrame([dict(zip(names, measured.fetchone() or [], strict=True))])
                 verdicts = judge(metrics, checks)

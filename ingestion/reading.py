@@ -12,6 +12,7 @@ import gzip
 import re
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +129,10 @@ def _unpack(path: Path, chemin: str, fmt: Format, folder: Path) -> Path:
     if magic[:2] == b"\x1f\x8b":
         source: Any = gzip.open(path, "rb")  # noqa: SIM115 (closed below, with the target)
     elif magic == b"PK\x03\x04" and fmt.membre:
-        archive = zipfile.ZipFile(path)
+        try:
+            archive = zipfile.ZipFile(path)
+        except zipfile.BadZipFile as error:
+            raise ReadingError(f"{chemin} : archive tronquée ou abîmée ({error}) ; la redemander au producteur") from error
         if fmt.membre not in archive.namelist():
             raise ReadingError(
                 f"{chemin} : l'archive ne contient pas {fmt.membre!r} mais {', '.join(archive.namelist()[:5])} ; "
@@ -151,7 +155,7 @@ def _unpack(path: Path, chemin: str, fmt: Format, folder: Path) -> Path:
                         "si le fichier est sain, relever taille_max_mo dans sa déclaration"
                     )
                 out.write(block)
-    except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, OSError) as error:
+    except (EOFError, zlib.error, zipfile.BadZipFile, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise ReadingError(f"{chemin} : archive tronquée ou abîmée ({error}) ; la redemander au producteur") from error
@@ -223,7 +227,7 @@ def _read_csv(path: Path, chemin: str, fmt: Format) -> tuple[pl.DataFrame, list[
             "ou corriger « encodage » dans la déclaration"
         )
     rejects = [
-        {"ligne": int(line) + skip, "colonne": None, "valeur": text,
+        {"ligne": int(line), "colonne": None, "valeur": text,
          "motif": " ; ".join(reasons.get(kind, kind.lower()) for kind in kinds.split(", "))}
         for line, _, text, kinds in bad
     ]  # fmt: skip
@@ -333,7 +337,8 @@ def _read_excel(path: Path, chemin: str, fmt: Format) -> pl.DataFrame:
                 f"{chemin} : pas de feuille {fmt.feuille!r} mais {', '.join(book.sheet_names)} ; "
                 "corriger « feuille » dans la déclaration"
             )
-        frame = book.load_sheet(fmt.feuille or 0, header_row=None, dtypes="string").to_polars()
+        # Without skip_rows, empty rows at the top would be dropped and every line number shifted.
+        frame = book.load_sheet(fmt.feuille or 0, header_row=None, skip_rows=0, dtypes="string").to_polars()
     except fastexcel.FastExcelError as error:
         raise ReadingError(f"{chemin} : classeur illisible ({str(error).splitlines()[0]})") from error
     rank = (fmt.ligne_entete or 1) - 1
@@ -556,7 +561,9 @@ def _mesures(rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot:
         additive = pl.col("nature").is_in(["effectif", "stock", "montant"])
         sums = long.filter(additive).group_by(key, maintain_order=True).agg(
             pl.when(pl.col("valeur").is_not_null().all()).then(pl.col("valeur").sum()).first().alias("valeur"),
-            pl.exclude("valeur").first(),
+            # A sum that lacks a part has the status of the part it lacks.
+            pl.col("statut_valeur").sort_by(pl.col("valeur").is_not_null(), maintain_order=True).first(),
+            pl.exclude("valeur", "statut_valeur").first(),
         )  # fmt: skip
         long = pl.concat([sums.select(long.columns), long.filter(~additive)])
     # A row without level (a delegated commune in a list of communes) is no territory of its own.
@@ -592,7 +599,7 @@ def _load_raw(path: Path, chemin: str, fmt: Format, origins: list[str], may_be_e
         raise ReadingError(f"{chemin} : fichier vide ; le redemander au producteur")
     if fmt.type == "csv":
         with path.open("rb") as stream:
-            start = stream.read(512).lstrip().lower()
+            start = stream.read(512).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
         if start.startswith((b"<!doctype html", b"<html")):
             raise ReadingError(f"{chemin} : c'est une page HTML, non un CSV (page de maintenance ?) ; réessayer plus tard")
         return _read_csv(path, chemin, fmt)

@@ -210,7 +210,7 @@ def _table(frame: Any) -> None:
     for name, kind in frame.schema.items():
         table.add_column(name, justify="right" if kind.is_numeric() else "left", overflow="fold")
     for row in frame.rows():
-        table.add_row(*("" if v is None else f"{v:g}" if isinstance(v, float) else str(v) for v in row))
+        table.add_row(*("" if v is None else f"{v:.12g}" if isinstance(v, float) else str(v) for v in row))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 

@@ -109,14 +109,19 @@ def write_candidate(where: Home, manifest: dict[str, Any]) -> dict[str, int]:
         con.execute(f"set temp_directory = '{(where.work / 'tmp').as_posix()}'")
         keys = keys_of(manifest)
         for name, node in sorted(published_models(manifest).items()):
-            order = [*keys[name], *(c for c in node["columns"] if c not in keys[name])] if not keys[name] else keys[name]
-            path = (target / f"{name}.parquet").as_posix()
-            count = con.execute(
-                f"copy (select * from {node['schema']}.{name} order by {', '.join(f'{c} nulls last' for c in order)}) "
-                f"to '{path}' (format parquet, compression zstd, row_group_size 122880)"
-            ).fetchone()
+            count = con.execute(copy_sql(node, keys[name], target)).fetchone()
             rows[name] = int(count[0]) if count else 0
     return rows
+
+
+def copy_sql(node: dict[str, Any], key: list[str], folder: Path) -> str:
+    """Statement that writes one published table to ``folder/<name>.parquet`` in the order of its key, or of all columns."""
+    order = ", ".join(f"{column} nulls last" for column in key or node["columns"])
+    path = (folder / f"{node['name']}.parquet").as_posix().replace("'", "''")
+    return (
+        f"copy (select * from {node['schema']}.{node['name']} order by {order}) "
+        f"to '{path}' (format parquet, compression zstd, row_group_size 122880)"
+    )
 
 
 def candidate_fingerprint(folder: Path) -> str:
@@ -187,6 +192,17 @@ def audit_candidate(where: Home, manifest: dict[str, Any], run_results: dict[str
     return controls
 
 
+def _audit_rows(folder: Path) -> list[list[Any]] | None:
+    """Rows of ``audit_controle`` in ``AUDIT_COLUMNS`` order, sorted; None when the table cannot be read."""
+    import polars as pl
+
+    try:
+        frame = pl.read_parquet(folder / "parquet" / f"{AUDIT_TABLE}.parquet", columns=list(AUDIT_COLUMNS))
+    except (pl.exceptions.PolarsError, OSError):
+        return None
+    return sorted(map(list, frame.rows()))
+
+
 def blocking_failures(controls: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Blocking checks of the build and of the candidate that did not pass.
 
@@ -205,14 +221,21 @@ def verify_evidence(where: Home, manifest: dict[str, Any]) -> dict[str, Any]:
     path = where.candidate / "checks.json"
     if not path.exists():
         raise PublicationRefused("aucun candidat audité : lancer « dk run »")
-    evidence = json.loads(path.read_text(encoding="utf-8"))
-    if candidate_fingerprint(where.candidate) != evidence["empreinte_candidat"]:
+    try:
+        evidence = json.loads(path.read_text(encoding="utf-8"))
+        controls, audited = evidence["controles"], evidence["empreinte_candidat"]
+        rows = sorted([c[name] for name in AUDIT_COLUMNS] for c in controls)
+    except (ValueError, TypeError, KeyError) as error:
+        raise PublicationRefused(f"les preuves du candidat sont illisibles ({path.name}) ; relancer « dk run »") from error
+    if candidate_fingerprint(where.candidate) != audited:
         raise PublicationRefused("le candidat n'est plus celui qui a été audité : ses octets ont changé ; relancer « dk run »")
     tables = {path.stem for path in (where.candidate / "parquet").glob("*.parquet")}
     missing = {*published_models(manifest), AUDIT_TABLE} - tables
     if missing:
         raise PublicationRefused(f"tables absentes du candidat : {', '.join(sorted(missing))}")
-    controls = evidence["controles"]
+    # The same evidence lies in two files: a verdict changed or removed in one of them shows.
+    if rows != _audit_rows(where.candidate):
+        raise PublicationRefused("les preuves du candidat se contredisent : checks.json et audit_controle diffèrent ; relancer « dk run »")
     done = {c["controle"] for c in controls if c["etape"] == "entrepot"}
     absent = [uid for uid in expected_dbt_tests(manifest) if uid not in done]
     done_candidate = {(c["cible"], c["controle"]) for c in controls if c["etape"] == "candidat"}
@@ -299,6 +322,8 @@ def publish(where: Home, today: dt.date | None = None) -> tuple[str, bool]:
 
     Raises PublicationRefused when the evidence does not hold. Whatever fails, ``current`` still points where it did.
     """
+    import duckdb
+
     manifest = load_manifest(where)
     evidence = verify_evidence(where, manifest)
     current = current_release(where)
@@ -309,6 +334,12 @@ def publish(where: Home, today: dt.date | None = None) -> tuple[str, bool]:
     release_id = f"{day}-{max(taken, default=0) + 1}"
     folder = where.candidate
     try:
+        # What an earlier attempt, stopped by a crash or a full disk, left beside the audited files.
+        for path in folder.iterdir():
+            if path.is_dir() and path.name != "parquet":
+                shutil.rmtree(path)
+            elif path.name not in ("parquet", "checks.json"):
+                path.unlink()
         _write_duckdb(folder, manifest)
         (folder / "datapackage.json").write_text(
             json.dumps(datapackage(folder, manifest, release_id), ensure_ascii=False, indent=1), encoding="utf-8"
@@ -322,9 +353,9 @@ def publish(where: Home, today: dt.date | None = None) -> tuple[str, bool]:
                 path.chmod(0o444)
         os.rename(folder, where.releases / release_id)
         point_current(where, release_id)
-    except OSError as error:
+    except (OSError, duckdb.IOException) as error:
         raise PublicationRefused(
-            f"écriture impossible pendant la publication ({error.strerror or error}) ; la publication précédente reste en place. "
+            f"écriture impossible pendant la publication ({getattr(error, 'strerror', None) or error}) ; la publication précédente reste en place. "
             "Libérer de la place sur le disque puis relancer « dk run »"
         ) from error
     return release_id, True
@@ -335,7 +366,6 @@ def _write_duckdb(folder: Path, manifest: dict[str, Any]) -> None:
     import duckdb
 
     path = folder / "dernier_kilometre.duckdb"
-    path.unlink(missing_ok=True)
     quoted = lambda text: "'" + text.replace("'", "''") + "'"  # noqa: E731
     models = published_models(manifest) | {AUDIT_TABLE: audit_table_node(manifest)}
     with duckdb.connect(str(path), config={"threads": 2}) as con:
@@ -480,7 +510,7 @@ def changes(old: Path | None, new: Path, title: str) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "sans valeur" if value is None else f"{value:g}".replace(".", ",")
+    return "sans valeur" if value is None else f"{value:.12g}".replace(".", ",")
 
 
 
@@ -491,9 +521,12 @@ def rollback(where: Home, release_id: str) -> str:
     Raises ReleaseError when it does not exist or its bytes are no longer those published.
     """
     folder = release_folder(where, release_id)
-    for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines():
+    sums = folder / "SHA256SUMS"
+    if not sums.is_file():
+        raise ReleaseError(f"{release_id} : SHA256SUMS manque, rien ne prouve ses octets ; choisir une autre publication")
+    for line in sums.read_text(encoding="utf-8").splitlines():
         expected, name = line.split("  ", 1)
-        if sha256_file(folder / name) != expected:
+        if not (folder / name).is_file() or sha256_file(folder / name) != expected:
             raise ReleaseError(f"{release_id} : {name} n'a plus les octets publiés ; choisir une autre publication")
     point_current(where, folder.name)
     return folder.name

@@ -1,23 +1,16 @@
 -- Components in the pivot vintage (R-GEO 4). Sums follow mergers; a split shares them by population and marks the result
 -- estimated; medians and published rates pass only where the commune did not change, else they are null with the reason.
-with composante as (
-    select * from {{ ref('int_composante') }}
-),
-
-commune as (
-    select composante.*, passage.commune_code, passage.part, passage.nature as passage_nature, passage.est_simple
-    from composante
-    left join {{ ref('int_passage') }} as passage
-        on passage.cog_annee = composante.cog_annee and passage.code_origine = composante.territoire_code
-    where composante.territoire_niveau = 'commune'
-),
-
-inchangees as (
+-- Each branch joins the components anew and keeps what it needs: one common set of them would be held whole in memory.
+with inchangees as (
     select
-        indicateur_id, calcul_type, exhaustif, commune_code as territoire_code, periode_debut, periode_fin, numerateur,
-        denominateur, statut_valeur, cast(null as {{ dbt.type_string() }}) as motif, source_id, millesime, snapshot_sha256, connue_le
-    from commune
-    where est_simple
+        composante.indicateur_id, composante.calcul_type, composante.exhaustif, passage.commune_code as territoire_code,
+        composante.periode_debut, composante.periode_fin, composante.numerateur, composante.denominateur,
+        composante.statut_valeur, cast(null as {{ dbt.type_string() }}) as motif,
+        composante.source_id, composante.millesime, composante.snapshot_sha256, composante.connue_le
+    from {{ ref('int_composante') }} as composante
+    inner join {{ ref('int_passage') }} as passage
+        on passage.cog_annee = composante.cog_annee and passage.code_origine = composante.territoire_code
+    where composante.territoire_niveau = 'commune' and passage.est_simple
 ),
 
 origines_attendues as (
@@ -29,18 +22,21 @@ origines_attendues as (
 
 -- Arrondissements of Paris, Lyon and Marseille speak only when their commune is silent (R-GEO 7).
 a_convertir as (
-    select commune.*
-    from commune
-    where not commune.est_simple
+    select composante.*, passage.commune_code, passage.part, passage.nature as passage_nature
+    from {{ ref('int_composante') }} as composante
+    inner join {{ ref('int_passage') }} as passage
+        on passage.cog_annee = composante.cog_annee and passage.code_origine = composante.territoire_code
+    where composante.territoire_niveau = 'commune'
+      and not passage.est_simple
       and not (
-          commune.passage_nature = 'arrondissement municipal'
+          passage.nature = 'arrondissement municipal'
           and exists (
-              select 1 from composante as entiere
+              select 1 from {{ ref('int_composante') }} as entiere
               where entiere.territoire_niveau = 'commune'
-                and entiere.territoire_code = commune.commune_code
-                and entiere.indicateur_id = commune.indicateur_id
-                and entiere.periode_debut = commune.periode_debut
-                and entiere.snapshot_sha256 = commune.snapshot_sha256
+                and entiere.territoire_code = passage.commune_code
+                and entiere.indicateur_id = composante.indicateur_id
+                and entiere.periode_debut = composante.periode_debut
+                and entiere.snapshot_sha256 = composante.snapshot_sha256
           )
       )
 ),
@@ -81,7 +77,7 @@ autres as (
     select
         composante.*,
         case when au_pivot.territoire_code is not null then {{ var('cog_pivot') }} else ancien.cog_annee end as cog_retenu
-    from composante
+    from {{ ref('int_composante') }} as composante
     left join {{ ref('dim_territoire') }} as au_pivot
         on au_pivot.territoire_niveau = composante.territoire_niveau
         and au_pivot.territoire_code = composante.territoire_code

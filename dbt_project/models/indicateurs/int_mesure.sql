@@ -1,5 +1,5 @@
-{{ config(materialized='view') }}
--- All measures in one shape, in the geography of their producer.
+-- All measures in one shape, in the geography of their producer. A table: it is read many times over, and joined to
+-- itself, which an engine plans badly on files whose rows it cannot count.
 select
     mesure_id, nature, territoire_niveau, territoire_code, cog_annee, periode_debut, periode_fin, valeur, statut_valeur,
     source_id, millesime, snapshot_sha256, connue_le, ligne, actuelle

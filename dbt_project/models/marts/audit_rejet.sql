@@ -13,6 +13,23 @@ listes as (
     where liste.territoire_code is null
 ),
 
+-- Territories first, then their lines: there are a thousand times fewer of them than of measures.
+inconnus as (
+    select territoires.*
+    from (
+        select distinct territoire_niveau, territoire_code, cog_annee
+        from {{ source('arrivee', 'mesures') }}
+        where actuelle
+    ) as territoires
+    left join {{ ref('int_passage') }} as passage
+        on territoires.territoire_niveau = 'commune'
+        and passage.cog_annee = territoires.cog_annee and passage.code_origine = territoires.territoire_code
+    left join (select distinct territoire_niveau, territoire_code from {{ ref('dim_territoire') }}) as territoire
+        on territoire.territoire_niveau = territoires.territoire_niveau and territoire.territoire_code = territoires.territoire_code
+    where (territoires.territoire_niveau = 'commune' and passage.code_origine is null)
+       or (territoires.territoire_niveau <> 'commune' and territoire.territoire_code is null)
+),
+
 mesures as (
     select distinct
         mesure.source_id, mesure.millesime, cast(null as {{ dbt.type_string() }}) as chemin, mesure.snapshot_sha256, mesure.ligne,
@@ -22,14 +39,11 @@ mesures as (
             else 'territoire (' || mesure.territoire_niveau || ') absent de tous les millésimes en main'
         end as motif
     from {{ source('arrivee', 'mesures') }} as mesure
-    left join {{ ref('int_passage') }} as passage
-        on mesure.territoire_niveau = 'commune'
-        and passage.cog_annee = mesure.cog_annee and passage.code_origine = mesure.territoire_code
-    left join (select distinct territoire_niveau, territoire_code from {{ ref('dim_territoire') }}) as territoire
-        on territoire.territoire_niveau = mesure.territoire_niveau and territoire.territoire_code = mesure.territoire_code
+    inner join inconnus
+        on inconnus.territoire_niveau = mesure.territoire_niveau
+        and coalesce(inconnus.territoire_code, '') = coalesce(mesure.territoire_code, '')
+        and coalesce(inconnus.cog_annee, 0) = coalesce(mesure.cog_annee, 0)
     where mesure.actuelle
-      and ((mesure.territoire_niveau = 'commune' and passage.code_origine is null)
-        or (mesure.territoire_niveau <> 'commune' and territoire.territoire_code is null))
 )
 
 select * from lus
