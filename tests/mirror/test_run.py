@@ -1,0 +1,239 @@
+"""The job on the real published files, when they are beside the project: the figures that must come out of it.
+
+Every expected figure is either the producer's own, as SOURCES.md of the mirror records it, or counted here from the
+published bytes without the product's reader.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import gzip
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingestion.declarations import PROJECT
+
+MIRROR = PROJECT.parent / "shared" / "opendata"
+DK = Path(sys.executable).parent / "dk"
+pytestmark = pytest.mark.skipif(not MIRROR.is_dir(), reason=f"les fichiers publiés ne sont pas à côté du projet ({MIRROR.name})")
+MAYOTTE = 256_518  # its population of 2017, frozen in every vintage since 2019 and left out of the totals of SOURCES.md
+COLLECTIVITES = ("975", "977", "978", "98")
+Ask = Callable[..., list[tuple[Any, ...]]]
+
+
+@dataclass(frozen=True)
+class Run:
+    home: Path
+    seconds: float
+    peak_gib: float
+    output: str
+
+
+def run(home: Path) -> Run:
+    started = time.monotonic()
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("DK_", "DBT_", "DAGSTER_"))} | {"DK_HOME": str(home)}
+    log = home.parent / f"{home.name}.log"
+    with log.open("w") as out:
+        process = subprocess.Popen([str(DK), "run", "--from", f"mirror:{MIRROR}"], env=env, stdout=out, stderr=out)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    output = log.read_text(encoding="utf-8")
+    assert process.returncode == 0, output[-3000:]
+    return Run(home, time.monotonic() - started, usage.ru_maxrss / 1024**2, output)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run(tmp_path_factory.mktemp("miroir") / "home")
+
+
+@pytest.fixture(scope="module")
+def ask(first: Run) -> Iterator[Ask]:
+    import duckdb
+
+    with duckdb.connect(str(first.home / "releases" / "current" / "dernier_kilometre.duckdb"), read_only=True) as con:
+        yield lambda sql, *values: con.execute(sql, list(values)).fetchall()
+
+
+def landed(first: Run, source_id: str) -> Any:
+    import polars as pl
+
+    return pl.read_parquet(first.home / "work" / "landing" / f"{source_id}.parquet")
+
+
+# --- the job ----------------------------------------------------------------------------------------------------
+
+
+def test_it_fits_in_time_and_memory_and_then_has_nothing_to_do(first: Run) -> None:
+    assert first.seconds <= 180
+    assert first.peak_gib <= 4
+    releases = sorted(p.name for p in (first.home / "releases").iterdir())
+    again = run(first.home)
+    assert again.seconds <= 30
+    assert "inchangée" in again.output
+    assert sorted(p.name for p in (first.home / "releases").iterdir()) == releases
+
+
+def test_every_value_leads_to_published_bytes(first: Run, ask: Ask) -> None:
+    shas = [row[0] for row in ask("select distinct snapshot_sha256 from fct_observation")]
+    assert len(shas) > 30
+    stored = {p.name: p for p in (first.home / "snapshots").rglob("*") if p.is_file() and len(p.name) == 64}
+    assert set(shas) <= stored.keys()
+    for sha in shas:
+        assert hashlib.sha256(stored[sha].read_bytes()).hexdigest() == sha
+    # … and those bytes are those of the mirror, by its own inventory.
+    with (MIRROR / "INVENTAIRE.csv").open(encoding="utf-8") as stream:
+        published = {row["sha256"] for row in csv.DictReader(stream, delimiter=";")}
+    assert len(published & set(shas)) == len(shas)
+
+
+def test_no_row_is_lost(ask: Ask) -> None:
+    rows = ask("select source_id, lignes_lues, lignes_gardees, lignes_rejetees, lignes_hors_tableau, statut from mart_fraicheur")
+    assert len(rows) == 49
+    for source_id, lues, gardees, rejetees, hors, statut in rows:
+        assert lues > 0 and lues == gardees + rejetees + hors, source_id
+        assert statut == "à jour", source_id
+
+
+# --- who was treated where --------------------------------------------------------------------------------------
+
+
+def test_petites_villes_de_demain(ask: Ask) -> None:
+    assert ask(
+        "select count(*), count(date_debut) from fct_intervention_territoire "
+        "where intervention_id = 'petites_villes_de_demain' and statut = 'actif'"
+    ) == [(1645, 1637)]
+
+
+def test_action_coeur_de_ville_conventions(ask: Ask) -> None:
+    assert ask(
+        "select count(date_debut), min(date_debut), max(date_debut) from fct_intervention_territoire "
+        "where intervention_id = 'action_coeur_de_ville'"
+    ) == [(235, dt.date(2018, 6, 8), dt.date(2019, 9, 24))]
+
+
+def test_france_services_tells_antennas_apart(first: Run, ask: Ask) -> None:
+    import polars as pl
+
+    sites = landed(first, "anct__france_services").filter(pl.col("_millesime") == "2024-08-01")
+    assert sites.height == 2845
+    assert dict(sites["type_site"].value_counts().rows()) == {"Antenne": 124, "Principal": 2721}
+    national = dict(
+        ask(
+            "select indicateur_id, valeur from fct_observation where territoire_niveau = 'national' and est_derniere_version "
+            "and indicateur_id in ('fs_sites', 'fs_antennes') and periode_debut = date '2024-08-01'"
+        )
+    )
+    # Two sites of the list name no commune: no territory, so no national count either.
+    assert national == {"fs_sites": 2719, "fs_antennes": 124}
+
+
+def test_territoires_industrie_keeps_its_departures(first: Run, ask: Ask) -> None:
+    lists = landed(first, "anct__territoires_industrie").unique(["_millesime", "projet_id"])
+    assert dict(lists["_millesime"].value_counts().rows()) == {"2024": 183, "2026": 149}
+    assert landed(first, "anct__territoires_industrie_2023")["projet_id"].n_unique() == 149
+    rows = ask(
+        "select statut, count(*), count(date_fin) from fct_intervention_territoire "
+        "where intervention_id = 'territoires_industrie' group by 1 order by 1"
+    )
+    assert rows == [("actif", 149, 0), ("sorti", 38, 38)]
+
+
+def test_a_list_that_shrinks_is_a_departure_not_a_loss(ask: Ask) -> None:
+    """1,645 communes are in the last list of PVD; the 19 that an earlier one held are kept, with the date they left by."""
+    rows = ask(
+        "select statut, count(*), count(date_fin) from fct_intervention_territoire "
+        "where intervention_id = 'petites_villes_de_demain' group by 1 order by 1"
+    )
+    assert rows == [("actif", 1645, 0), ("sorti", 19, 19)]
+
+
+# --- measures ---------------------------------------------------------------------------------------------------
+
+
+def test_population_totals_are_the_published_ones(ask: Ask) -> None:
+    found = dict(
+        ask(
+            "select extract(year from periode_debut), valeur from fct_observation where indicateur_id = 'population_municipale' "
+            "and territoire_niveau = 'national' and est_derniere_version"
+        )
+    )
+    totals = {2019: 66_988_403, 2020: 67_162_154, 2021: 67_391_791, 2022: 67_760_573, 2023: 68_094_280}
+    assert {year: found[year] - MAYOTTE for year in totals} == totals
+    assert found[2016] == 66_361_658
+    folder = MIRROR / "etalab_decoupage_administratif"
+    for year, edition in ((2016, "pop2016_v0.3.0"), (2023, "pop2023_v6.0.0")):
+        communes = json.loads(gzip.decompress((folder / edition / "communes.json.gz").read_bytes()))
+        # Arrondissements of Paris, Lyon and Marseille have a type of their own: added, they would count twice.
+        # Collectivités d'outre-mer stand in the files of some vintages and in no national total.
+        assert found[year] == sum(
+            c.get("population", 0) for c in communes if c["type"] == "commune-actuelle" and not c["code"].startswith(COLLECTIVITES)
+        )
+
+
+def test_twelve_interventions_at_least_have_observed_values(ask: Ask) -> None:
+    assert ask("select count(*) from mart_couverture where observations > 0")[0][0] >= 12
+
+
+def test_progress_rates_are_those_of_the_ditp(ask: Ask) -> None:
+    """impact.md 1.2: the published ``indic_ta``, from the barometer's own initial, current and target values (R-TA)."""
+    ((compared, close, unbounded),) = ask(
+        "select count(*), count(*) filter (where abs(taux_avancement_borne - taux_publie) <= 1), "
+        "count(*) filter (where taux_avancement > 100 and taux_avancement_borne = 100) "
+        "from mart_avancement where taux_publie is not null and taux_avancement is not null"
+    )
+    assert compared == 6980
+    assert close >= 6973
+    assert unbounded > 0
+    others = ask(
+        "select distinct indicateur_id from mart_avancement where taux_avancement is not null "
+        "and abs(taux_avancement_borne - taux_publie) > 1"
+    )
+    assert others == [("ditp_ind_337",)]
+
+
+# --- traps of SOURCES.md ----------------------------------------------------------------------------------------
+
+
+def test_duplicate_keys_of_the_barometer_are_told(ask: Ask) -> None:
+    """Rows that repeat (indicator, département, date), 1,159 in the 2023 file, are rejected one by one with their line."""
+    repeated = {}
+    for path in (MIRROR / "etalab_barometre_2017_2022").glob("barometre-resultats-detail-departemental_*.csv.gz"):
+        with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as stream:
+            keys = [(row["id_indicateur"], row["code_departement"], row["date"]) for row in csv.DictReader(stream)]
+        repeated[path.name.split("_")[1][:10]] = len(keys) - len(set(keys))
+    assert repeated["2023-01-19"] == 1159
+    rejected = ask(
+        "select millesime, count(*), count(distinct ligne) from audit_rejet "
+        "where source_id = 'etalab__barometre_departements' and motif like 'clé en double%' group by 1"
+    )
+    assert {millesime: lines for millesime, _, lines in rejected} == {k: n for k, n in repeated.items() if n}
+    assert all(rows == lines for _, rows, lines in rejected)
+
+
+def test_a_break_starts_a_new_series(ask: Ask) -> None:
+    """DVF volumes double in 2019 and LOVAC changes its method in 2025: one series never spans such a date."""
+    starts = {}
+    for indicateur, start in ask(
+        "select indicateur_id, min(periode_debut) from fct_observation where territoire_niveau = 'departement' "
+        "and indicateur_id in ('dvf_mutations', 'dvf_prix_m2', 'lovac_taux_vacance', 'lovac_taux_vacance_2ans') "
+        "group by indicateur_id, serie order by 1, 2"
+    ):
+        starts.setdefault(indicateur, []).append(start.year)
+    assert starts == {
+        "dvf_mutations": [2014, 2019],
+        "dvf_prix_m2": [2014],
+        "lovac_taux_vacance": [2020, 2023, 2025],
+        "lovac_taux_vacance_2ans": [2020, 2025],
+    }
