@@ -35,13 +35,13 @@ def metrics(source: Source, reading: Reading, previous_rows: int | None) -> pl.D
     )
 
 
-def checks(source: Source, chemin: str) -> list[Check]:
-    """Checks of one delivery; all block its acceptance, and the last accepted one stays in use."""
+def checks(source: Source) -> list[Check]:
+    """Checks of every delivery of a source; all block its acceptance, and the last accepted one stays in use."""
     bounds = source.meta.attendus
     between = "ExpectColumnValuesToBeBetween"
 
     def check(nom: str, colonne: str, pourquoi: str, **arguments: float | None) -> Check:
-        return Check(nom, between, colonne, pourquoi, dict(arguments), etape="arrivee", cible=f"{source.source_id}:{chemin}")
+        return Check(nom, between, colonne, pourquoi, dict(arguments))
 
     found = [
         check(

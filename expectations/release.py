@@ -25,10 +25,10 @@ class Fact:
     lignes: str | None = None
     bloquant: bool = True
 
-    def check(self, table: str) -> Check:
+    def check(self) -> Check:
         return Check(
             nom=self.nom, attente="ExpectColumnValuesToBeBetween", colonne=self.nom, pourquoi=self.pourquoi,
-            arguments={"min_value": self.minimum, "max_value": self.maximum}, bloquant=self.bloquant, cible=table,
+            arguments={"min_value": self.minimum, "max_value": self.maximum}, bloquant=self.bloquant,
         )  # fmt: skip
 
 
@@ -117,12 +117,12 @@ def audit(folder: Path, tables: dict[str, list[str]]) -> list[dict[str, Any]]:
             facts = facts_of(table, key)
             path = (folder / "parquet" / f"{table}.parquet").as_posix().replace("'", "''")
             con.execute(f"create or replace view candidat as select * from read_parquet('{path}')")
-            checks = [fact.check(table) for fact in facts]
+            checks = [fact.check() for fact in facts]
             try:
                 measured = con.execute(metrics_sql(facts))
                 names = [column[0] for column in measured.description]
                 metrics = pl.DataFrame([dict(zip(names, measured.fetchone() or [], strict=True))])
-                verdicts = judge(metrics, checks)
+                verdicts = judge(metrics, checks)[0]
             except duckdb.Error as error:
                 verdicts = [Verdict(check, "cassé", "", str(error).splitlines()[0]) for check in checks]
             for fact, verdict in zip(facts, verdicts, strict=True):

@@ -10,12 +10,13 @@ import hashlib
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ingestion.declarations import Livraison, Source
+from ingestion.declarations import PROJECT, Livraison, Source
 from ingestion.paths import Home
 from ingestion.snapshots import Snapshot, SnapshotError, SnapshotStore
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from ingestion.fetch import Transport
 
+# Two: past that, reading is bound by memory, and Polars and DuckDB already use every core of a file.
+READERS = 2
 A_JOUR, CONSERVEE, ABSENTE = "à jour", "dernière bonne version conservée", "non fournie"
 
 
@@ -66,10 +69,9 @@ class Landing:
 
 @cache
 def _reader_version() -> str:
-    here = Path(__file__).parent
     digest = hashlib.sha256()
-    for name in ("reading.py", "landing.py", "declarations.py"):
-        digest.update((here / name).read_bytes())
+    for name in ("ingestion/reading.py", "ingestion/landing.py", "ingestion/declarations.py", "expectations/landing.py"):
+        digest.update((PROJECT / name).read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -136,59 +138,103 @@ def _collect(
 
 @dataclass(frozen=True)
 class _Version:
+    """What one snapshot gave: its landed rows in ``folder``, and the counts and verdict that stand beside them."""
+
     snapshot: Snapshot
     folder: Path
     facts: dict[str, Any]
 
 
+@dataclass
+class _Fichier:
+    """One file of one delivery: its state, its snapshots oldest first, and what those read so far gave."""
+
+    livraison: Livraison
+    etat: Etat
+    snapshots: list[Snapshot]
+    versions: list[_Version] = field(default_factory=list)
+
+    @property
+    def accepted(self) -> list[_Version]:
+        return [version for version in self.versions if version.facts["accepte"]]
+
+
 def _read_version(
-    source: Source, livraison: Livraison, snapshot: Snapshot, store: SnapshotStore, cache_dir: Path, before: _Version | None
-) -> _Version:
-    """Reading and verdict of one snapshot, from the cache when the same bytes were read by the same rules."""
+    source: Source, fichier: _Fichier, store: SnapshotStore, cache_dir: Path
+) -> tuple[_Version, pl.DataFrame | None]:
+    """Reads the next snapshot of a file; from the cache when the same bytes were read and judged by the same rules.
+
+    Returns the metrics to judge too, when it was read now: its verdict is not written yet.
+    """
     from ingestion.reading import ReadingError, read_file
 
+    livraison, snapshot = fichier.livraison, fichier.snapshots[len(fichier.versions)]
+    accepted = fichier.accepted
+    previous_rows = accepted[-1].facts["lignes_gardees"] if accepted else None
     rules = source.model_copy(update={"meta": source.meta.model_copy(update={"livraisons": (livraison,)})})
-    previous_rows = before.facts["lignes_gardees"] if before else None
     key = _key(
         snapshot.sha256, snapshot.chemin, snapshot.connue_le, rules.model_dump_json(), _reader_version(), str(previous_rows)
     )
     folder = cache_dir / key
     done = folder / "lecture.json"
     if done.exists():
-        return _Version(snapshot, folder, json.loads(done.read_text(encoding="utf-8")))
+        return _Version(snapshot, folder, json.loads(done.read_text(encoding="utf-8"))), None
     facts: dict[str, Any] = {"accepte": False, "motif": "", "controles": [], "lignes_gardees": 0}
     try:
         store.verify(snapshot.sha256)
         reading = read_file(source, livraison, snapshot, store.blob(snapshot.sha256))
     except (ReadingError, SnapshotError) as error:
         facts["motif"] = str(error)
-    else:
-        from expectations import landing as gate
-        from expectations.runner import judge
+        _write_json(facts, done)
+        return _Version(snapshot, folder, facts), None
+    from expectations import landing as gate
 
-        verdicts = judge(gate.metrics(source, reading, previous_rows), gate.checks(source, snapshot.chemin))
+    for name in ("lignes_lues", "lignes_gardees", "lignes_rejetees", "lignes_hors_tableau"):
+        facts[name] = getattr(reading, name)
+    for name in ("table", "mesures", "listes", "rejets"):
+        _write_parquet(getattr(reading, name), folder / f"{name}.parquet")
+    return _Version(snapshot, folder, facts), gate.metrics(source, reading, previous_rows)
+
+
+def _read_all(source: Source, fichiers: list[_Fichier], store: SnapshotStore, cache_dir: Path) -> None:
+    """Reads and judges every snapshot of every file of a source.
+
+    Round by round, oldest first, since a version is judged against the last accepted one of its file. Within a round
+    files are read side by side, and judged together.
+    """
+    with ThreadPoolExecutor(READERS) as pool:
+        while pending := [f for f in fichiers if len(f.versions) < len(f.snapshots)]:
+            read = list(pool.map(lambda fichier: _read_version(source, fichier, store, cache_dir), pending))
+            for fichier, (version, _) in zip(pending, read, strict=True):
+                fichier.versions.append(version)
+            _judge(source, [(version, metrics) for version, metrics in read if metrics is not None])
+
+
+def _judge(source: Source, read: list[tuple[_Version, pl.DataFrame]]) -> None:
+    """Completes the facts of versions that were just read with the verdict of the gate, and writes them down."""
+    import polars as pl
+
+    if not read:
+        return
+    from expectations import landing as gate
+    from expectations.runner import judge
+
+    judged = judge(pl.concat([metrics for _, metrics in read]), gate.checks(source))
+    for (version, _), verdicts in zip(read, judged, strict=True):
+        chemin = version.snapshot.chemin
         refused = [v for v in verdicts if v.refuse]
         broken = "contrôle cassé" if any(v.resultat == "cassé" for v in refused) else "livraison refusée"
-        facts |= {
-            "accepte": not refused,
-            "motif": " ; ".join(f"{snapshot.chemin} : {broken} par « {v.check.nom} » ({v.observe}{', ' + v.detail if v.detail else ''}) : "
-                                f"{v.check.pourquoi}" for v in refused),
-            "controles": [
-                {"etape": "arrivee", "cible": v.check.cible, "controle": v.check.nom, "resultat": v.resultat,
-                 "bloquant": v.check.bloquant, "observe": v.observe, "detail": v.detail, "pourquoi": v.check.pourquoi}
-                for v in verdicts
-            ],
-            "lignes_lues": reading.lignes_lues,
-            "lignes_gardees": reading.lignes_gardees,
-            "lignes_rejetees": reading.lignes_rejetees,
-            "lignes_hors_tableau": reading.lignes_hors_tableau,
-        }  # fmt: skip
-        _write_parquet(reading.table, folder / "table.parquet")
-        _write_parquet(reading.mesures, folder / "mesures.parquet")
-        _write_parquet(reading.listes, folder / "listes.parquet")
-        _write_parquet(reading.rejets, folder / "rejets.parquet")
-    _write_json(facts, done)
-    return _Version(snapshot, folder, facts)
+        version.facts["accepte"] = not refused
+        version.facts["motif"] = " ; ".join(
+            f"{chemin} : {broken} par « {v.check.nom} » ({v.observe}{', ' + v.detail if v.detail else ''}) : {v.check.pourquoi}"
+            for v in refused
+        )
+        version.facts["controles"] = [
+            {"etape": "arrivee", "cible": f"{source.source_id}:{chemin}", "controle": v.check.nom, "resultat": v.resultat,
+             "bloquant": v.check.bloquant, "observe": v.observe, "detail": v.detail, "pourquoi": v.check.pourquoi}
+            for v in verdicts
+        ]  # fmt: skip
+        _write_json(version.facts, version.folder / "lecture.json")
 
 
 def land(
@@ -208,37 +254,38 @@ def land(
     landing = Landing(source.source_id, [], non_declarees=transport.undeclared(source))
     into = where.work / "telechargements" / source.source_id
     into.mkdir(parents=True, exist_ok=True)
-    versions: list[tuple[_Version, bool]] = []
-    cache_dir = where.work / "lectures" / source.source_id
     try:
-        for livraison in source.meta.livraisons:
-            etats = _collect(source, livraison, store, transport, into, landing)
-            history = store.history(source.source_id)
-            for etat in etats:
-                accepted: list[_Version] = []
-                last: _Version | None = None
-                for snapshot in history:
-                    if (snapshot.millesime, snapshot.chemin) != (livraison.millesime, etat.chemin):
-                        continue
-                    last = _read_version(source, livraison, snapshot, store, cache_dir, accepted[-1] if accepted else None)
-                    if last.facts["accepte"]:
-                        accepted.append(last)
-                if last is not None:
-                    landing.controles += last.facts["controles"]
-                    if not last.facts["accepte"]:
-                        etat.statut_collecte = CONSERVEE if accepted else ABSENTE
-                        etat.motif = last.facts["motif"]
-                        landing.problemes.append(last.facts["motif"])
-                if accepted:
-                    good = accepted[-1]
-                    etat.snapshot_sha256, etat.octets = good.snapshot.sha256, good.snapshot.octets
-                    etat.connue_le, etat.versions = good.snapshot.connue_le, len(accepted)
-                    for name in ("lignes_lues", "lignes_gardees", "lignes_rejetees", "lignes_hors_tableau"):
-                        setattr(etat, name, good.facts[name])
-                versions += [(version, version is accepted[-1]) for version in accepted]
-            landing.etats += etats
+        collected = [
+            (livraison, etat)
+            for livraison in source.meta.livraisons
+            for etat in _collect(source, livraison, store, transport, into, landing)
+        ]
     finally:
         shutil.rmtree(into, ignore_errors=True)
+    history = store.history(source.source_id)
+    fichiers = [
+        _Fichier(livraison, etat, [s for s in history if (s.millesime, s.chemin) == (livraison.millesime, etat.chemin)])
+        for livraison, etat in collected
+    ]
+    _read_all(source, fichiers, store, where.work / "lectures" / source.source_id)
+    versions: list[tuple[_Version, bool]] = []
+    for fichier in fichiers:
+        etat, accepted = fichier.etat, fichier.accepted
+        landing.etats.append(etat)
+        if fichier.versions:
+            last = fichier.versions[-1]
+            landing.controles += last.facts["controles"]
+            if not last.facts["accepte"]:
+                etat.statut_collecte = CONSERVEE if accepted else ABSENTE
+                etat.motif = last.facts["motif"]
+                landing.problemes.append(last.facts["motif"])
+        if accepted:
+            good = accepted[-1]
+            etat.snapshot_sha256, etat.octets = good.snapshot.sha256, good.snapshot.octets
+            etat.connue_le, etat.versions = good.snapshot.connue_le, len(accepted)
+            for name in ("lignes_lues", "lignes_gardees", "lignes_rejetees", "lignes_hors_tableau"):
+                setattr(etat, name, good.facts[name])
+        versions += [(version, version is accepted[-1]) for version in accepted]
     landing.rows = sum(e.lignes_gardees for e in landing.etats)
     landing.rejets = sum(e.lignes_rejetees for e in landing.etats)
     key = _key(

@@ -250,7 +250,10 @@ def _records(document: Any, path: str) -> Iterator[tuple[Any, ...]]:
         if step == "*":
             for item in node or []:
                 # Only records that hold others count as « enclosing »; a mere wrapper does not.
-                yield from walk(item, rest, (*chain, item) if rest and "*" in rest else chain)
+                if rest:
+                    yield from walk(item, rest, (*chain, item) if "*" in rest else chain)
+                else:
+                    yield (*chain, item)
         else:
             yield from walk(node.get(step) if isinstance(node, dict) else None, rest, chain)
 
@@ -297,8 +300,13 @@ def _read_records(document: Any, chemin: str, fmt: Format, origins: list[str], m
             f"{chemin} : aucun enregistrement sous « {path} » ; le producteur a changé la structure, "
             "revoir « enregistrements » dans la déclaration"
         )
+    flat = all(isinstance(chain[-1], dict) for chain in chains)
     columns: dict[str, list[str | None]] = {}
     for origin in origins:
+        # Most columns are plain members of flat records: a big list is worth the shorter way.
+        if flat and any(origin in chain[-1] for chain in chains):
+            columns[origin] = [value if type(value := chain[-1].get(origin)) is str else _text(value) for chain in chains]
+            continue
         cells = [_field(chain, origin) for chain in chains]
         if any(present for present, _ in cells):
             columns[origin] = [_text(value) for _, value in cells]

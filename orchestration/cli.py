@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -90,11 +91,16 @@ def run(origin: str, only: tuple[str, ...], wait: float) -> None:
     except ValueError as error:
         raise Failure(str(error), USAGE) from error
     instance.prepare(where)
+    # A short process that makes many objects and drops few: looking for cycles often, and once more at exit, is a sixth
+    # of an embedded run.
+    gc.set_threshold(100_000, 50, 1000)
     try:
         with instance.single_writer(where, wait):
-            sys.exit(_run(where, origin, only))
+            code = _run(where, origin, only)
     except instance.Busy as error:
         raise Failure(str(error), BUSY) from error
+    gc.freeze()
+    sys.exit(code)
 
 
 def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
@@ -108,7 +114,7 @@ def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
 
     from ingestion.declarations import select_sources
     from orchestration import dbt as dbt_runner
-    from orchestration import release
+    from orchestration import instance, release
 
     try:
         chosen = select_sources(only)
@@ -125,11 +131,12 @@ def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
             for s in SOURCES.values()
             if not (where.landing / "etats" / f"{s.source_id}.json").exists()
         }
-        collected = defs.resolve_job_def("collecte").execute_in_process(
-            instance=dagster_instance, raise_on_error=False,
-            asset_selection=[*keys, *[dg.AssetKey(["registre", n]) for n in (*REGISTRE, *ARRIVEE)]],
-            run_config={**config, "resources": {"origin": {"config": {"depuis": origin}}}},
-        )  # fmt: skip
+        with instance.new_run(where, dagster_instance) as run_id:
+            collected = defs.resolve_job_def("collecte").execute_in_process(
+                instance=dagster_instance, raise_on_error=False, run_id=run_id,
+                asset_selection=[*keys, *[dg.AssetKey(["registre", n]) for n in (*REGISTRE, *ARRIVEE)]],
+                run_config={**config, "resources": {"origin": {"config": {"depuis": origin}}}},
+            )  # fmt: skip
         if not collected.success:
             raise Failure(f"la collecte s'est arrêtée : {_first_error(collected)}")
         fingerprint = release.inputs_fingerprint(where)
@@ -137,9 +144,10 @@ def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
             logger.info("rien de neuf depuis %s : ni construction ni publication", before.name)
         else:
             logger.info("construction de l'entrepôt (modèles et tests dbt)")
-            built = defs.resolve_job_def("construction").execute_in_process(
-                instance=dagster_instance, raise_on_error=False, run_config=config
-            )
+            with instance.new_run(where, dagster_instance) as run_id:
+                built = defs.resolve_job_def("construction").execute_in_process(
+                    instance=dagster_instance, raise_on_error=False, run_id=run_id, run_config=config
+                )
             if not built.success:
                 raise Failure(
                     f"rien n'est publié : {_refusal(where, built)}"

@@ -18,7 +18,7 @@ inconnus as (
     select territoires.*
     from (
         select distinct territoire_niveau, territoire_code, cog_annee
-        from {{ source('arrivee', 'mesures') }}
+        from {{ ref('int_mesure') }}
         where actuelle
     ) as territoires
     left join {{ ref('int_passage') }} as passage
@@ -38,7 +38,7 @@ mesures as (
             when mesure.territoire_niveau = 'commune' then 'code commune inconnu au millésime ' || mesure.cog_annee || ' du COG'
             else 'territoire (' || mesure.territoire_niveau || ') absent de tous les millésimes en main'
         end as motif
-    from {{ source('arrivee', 'mesures') }} as mesure
+    from {{ ref('int_mesure') }} as mesure
     inner join inconnus
         on inconnus.territoire_niveau = mesure.territoire_niveau
         and coalesce(inconnus.territoire_code, '') = coalesce(mesure.territoire_code, '')

@@ -92,7 +92,7 @@ utile as (
 
 population as (
     select territoire_code, valeur,
-        row_number() over (partition by territoire_code order by periode_debut) as rang
+        row_number() over (partition by territoire_code order by periode_debut, connue_le desc, source_id) as rang
     from {{ source('arrivee', 'mesures') }}
     where mesure_id = 'population_municipale' and territoire_niveau = 'commune' and actuelle and valeur is not null
 ),

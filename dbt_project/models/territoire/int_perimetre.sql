@@ -6,7 +6,7 @@ with liste as (
         source_id, code_origine, etat_date,
         min(etat_date) over (partition by source_id, projet_id, code_origine) as vu_du,
         max(etat_date) over (partition by source_id, projet_id, code_origine) as vu_au,
-        row_number() over (partition by source_id, projet_id, code_origine order by etat_date desc) as rang
+        row_number() over (partition by source_id, projet_id, code_origine order by etat_date desc, ligne) as rang
     from {{ source('arrivee', 'listes') }}
     where niveau_declare = 'perimetre'
 ),
