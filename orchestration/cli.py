@@ -142,6 +142,8 @@ def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
         fingerprint = release.inputs_fingerprint(where)
         if before and release.already_published(where, fingerprint):
             logger.info("rien de neuf depuis %s : ni construction ni publication", before.name)
+            if out := release.withdrawn(where):
+                logger.warning("retirée(s) du service : %s ; pour y revenir : dk rollback %s", ", ".join(out), out[-1])
         else:
             logger.info("construction de l'entrepôt (modèles et tests dbt)")
             with instance.new_run(where, dagster_instance) as run_id:
@@ -262,29 +264,38 @@ def sources() -> None:
 
 @main.command()
 def releases() -> None:
-    """Les publications présentes, la courante marquée d'une étoile."""
+    """Les publications présentes : la courante marquée d'une étoile, celles que « dk rollback » a retirées."""
     from orchestration import release
 
     where = home()
     current = release.current_release(where)
-    ids = release.release_ids(where)
+    ids, out = release.release_ids(where), release.withdrawn(where)
     if not ids:
         raise Failure("aucune publication ; lancer « dk run »")
     for name in ids:
         package = json.loads((where.releases / name / "datapackage.json").read_text(encoding="utf-8"))
         size = sum(r["bytes"] for r in package["resources"])
         star = "*" if current and current.name == name else " "
-        _say(f"{star} {name}  {package['created']}  {len(package['resources'])} tables  {size / 1e6:.1f} Mo")
+        note = "  retirée" if name in out else ""
+        _say(f"{star} {name}  {package['created']}  {len(package['resources'])} tables  {size / 1e6:.1f} Mo{note}")
 
 
 @main.command()
 @click.argument("release_id", metavar="ID")
 def rollback(release_id: str) -> None:
-    """Remet en service la publication ID, après vérification de ses empreintes."""
-    from orchestration import release
+    """Remet en service la publication ID, après vérification de ses empreintes.
 
+    Les publications plus récentes sont retirées : « dk run » ne republie pas les mêmes données.
+    « dk rollback » les remet en service de la même façon.
+    """
+    from orchestration import instance, release
+
+    where = home()
     try:
-        _say(f"Publication courante : {release.rollback(home(), release_id)}")
+        with instance.single_writer(where, 0):
+            _say(f"Publication courante : {release.rollback(where, release_id)}")
+    except instance.Busy as error:
+        raise Failure("une exécution est en cours, elle publierait après vous ; attendre qu'elle finisse", BUSY) from error
     except release.ReleaseError as error:
         raise Failure(str(error)) from error
 

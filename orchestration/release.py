@@ -20,6 +20,7 @@ from ingestion.declarations import PROJECT
 from ingestion.paths import Home
 
 AUDIT_TABLE = "audit_controle"
+WITHDRAWN = "retirees"  # file of the releases folder: ids that a rollback took out of service, one per line
 AUDIT_COLUMNS = ("etape", "cible", "controle", "resultat", "bloquant", "observe", "detail", "pourquoi")
 
 
@@ -297,14 +298,26 @@ def _fsync(path: Path) -> None:
         os.close(handle)
 
 
+def withdrawn(where: Home) -> list[str]:
+    """Ids of the releases that a rollback took out of service, oldest first: no run brings them back by itself."""
+    record = where.releases / WITHDRAWN
+    listed = set(record.read_text(encoding="utf-8").split()) if record.exists() else set()
+    return [name for name in release_ids(where) if name in listed]
+
+
+def _fingerprints(folder: Path) -> tuple[str, str]:
+    """(hash of the inputs, hash of the data) that a release was published with."""
+    evidence = json.loads((folder / "checks.json").read_text(encoding="utf-8"))
+    return evidence["empreinte_entrees"], evidence["empreinte_candidat"]
+
+
 def already_published(where: Home, fingerprint: str) -> bool:
-    """True when the current release is what these inputs give: it was built from them, or the last candidate was
-    and its data turned out to be the same."""
+    """True when these inputs would teach nothing: the current release was built from them, or a withdrawn one was, or
+    the last candidate was and its data turned out to be the current ones."""
     current = current_release(where)
     if current is None:
         return False
-    published = json.loads((current / "checks.json").read_text(encoding="utf-8"))
-    if published["empreinte_entrees"] == fingerprint:
+    if any(_fingerprints(folder)[0] == fingerprint for folder in (current, *(where.releases / name for name in withdrawn(where)))):
         return True
     last = where.candidate / "checks.json"
     if not last.exists():
@@ -312,7 +325,7 @@ def already_published(where: Home, fingerprint: str) -> bool:
     audited = json.loads(last.read_text(encoding="utf-8"))
     return (
         audited["empreinte_entrees"] == fingerprint
-        and audited["empreinte_candidat"] == published["empreinte_candidat"]
+        and audited["empreinte_candidat"] == _fingerprints(current)[1]
         and not blocking_failures(audited["controles"])
     )
 
@@ -327,8 +340,15 @@ def publish(where: Home, today: dt.date | None = None) -> tuple[str, bool]:
     manifest = load_manifest(where)
     evidence = verify_evidence(where, manifest)
     current = current_release(where)
-    if current and json.loads((current / "checks.json").read_text(encoding="utf-8"))["empreinte_candidat"] == evidence["empreinte_candidat"]:
+    audited = evidence["empreinte_candidat"]
+    if current and _fingerprints(current)[1] == audited:
         return current.name, False
+    for name in withdrawn(where):
+        if _fingerprints(where.releases / name)[1] == audited:
+            raise PublicationRefused(
+                f"ces données sont celles de {name}, retirée du service ; corriger ce qui l'a fait retirer, "
+                f"ou la remettre avec « dk rollback {name} »"
+            )
     day = (today or dt.datetime.now(dt.UTC).date()).isoformat()
     taken = [int(name.rsplit("-", 1)[1]) for name in release_ids(where) if name.startswith(day)]
     release_id = f"{day}-{max(taken, default=0) + 1}"
@@ -513,11 +533,10 @@ def _number(value: float | None) -> str:
     return "sans valeur" if value is None else f"{value:.12g}".replace(".", ",")
 
 
-
-
 def rollback(where: Home, release_id: str) -> str:
     """Points ``current`` back to a release on disk after checking its sums; returns its id.
 
+    The later ones are written down as withdrawn, else the next run would publish the same data again.
     Raises ReleaseError when it does not exist or its bytes are no longer those published.
     """
     folder = release_folder(where, release_id)
@@ -528,5 +547,11 @@ def rollback(where: Home, release_id: str) -> str:
         expected, name = line.split("  ", 1)
         if not (folder / name).is_file() or sha256_file(folder / name) != expected:
             raise ReleaseError(f"{release_id} : {name} n'a plus les octets publiés ; choisir une autre publication")
+    ids = release_ids(where)
+    later = ids[ids.index(folder.name) + 1 :]
+    out = [name for name in ids if name in {*withdrawn(where), *later} and name != folder.name]
+    temporary = where.releases / f".{WITHDRAWN}.tmp"
+    temporary.write_text("".join(f"{name}\n" for name in out), encoding="utf-8")
+    os.replace(temporary, where.releases / WITHDRAWN)
     point_current(where, folder.name)
     return folder.name

@@ -373,6 +373,37 @@ def test_rollback_puts_the_first_release_back_and_forth(deux: Home) -> None:
     assert release.rollback(deux, second) == second == current(deux).name
 
 
+def test_nothing_brings_back_by_itself_what_a_rollback_withdrew(revision: Revision, tmp_path: Path) -> None:
+    deux = private_copy(revision.home.root, tmp_path / "dk")
+    first, second = release.release_ids(deux)
+    succeeded(dk(deux.root, "rollback", first))
+    assert [line.endswith("retirée") for line in succeeded(dk(deux.root, "releases")).splitlines()] == [False, True]
+    run = succeeded(dk(deux.root, "run", "--from", f"mirror:{revision.mirror}", "--only", "etalab__communes"))
+    assert "rien de neuf" in run and f"dk rollback {second}" in run
+    assert current(deux).name == first and release.release_ids(deux) == [first, second]
+    # A build of the same data, by another way than « dk run », is refused at the last step.
+    for name in ("parquet", "checks.json"):
+        source = deux.releases / second / name
+        copy = shutil.copytree if source.is_dir() else shutil.copyfile
+        deux.candidate.mkdir(exist_ok=True)
+        copy(source, deux.candidate / name)
+    assert_refused(deux, f"sont celles de {second}, retirée du service")
+    # Putting it back is as explicit as withdrawing it was.
+    succeeded(dk(deux.root, "rollback", second))
+    assert release.withdrawn(deux) == []
+    assert release.publish(deux) == (second, False)
+
+
+def test_rollback_waits_for_nobody(deux: Home) -> None:
+    from orchestration.instance import single_writer
+
+    first, second = release.release_ids(deux)
+    with single_writer(deux, 0):
+        done = dk(deux.root, "rollback", first)
+    assert done.returncode == 75 and "une exécution est en cours" in done.stderr
+    assert current(deux).name == second
+
+
 @pytest.mark.parametrize("damage", ["changed", "missing", "without sums"])
 def test_rollback_refuses_a_release_that_is_not_what_was_published(damage: str, deux: Home) -> None:
     first, second = release.release_ids(deux)
