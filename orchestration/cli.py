@@ -44,7 +44,25 @@ def _say(text: str = "") -> None:
     click.echo(text)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class _French:
+    """Click writes its own words in English; this is the one of them that every help page shows."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        option = super().get_help_option(ctx)  # type: ignore[misc]
+        if option:
+            option.help = "Montrer cette aide."
+        return option
+
+
+class _Command(_French, click.Command):
+    pass
+
+
+class _Group(_French, click.Group):
+    command_class = _Command
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def main() -> None:
     """Dernier kilomètre : ce que change chaque intervention de l'ANCT.
 
@@ -81,7 +99,10 @@ class _Progress(logging.Handler):
 @click.option("--only", multiple=True, metavar="SOURCE", help="Ne collecter que ces sources (identifiant, motif « anct__* » ou producteur).")
 @click.option("--wait", default=0.0, show_default=True, metavar="SECONDES", help="Attendre si une autre exécution est en cours.")
 def run(origin: str, only: tuple[str, ...], wait: float) -> None:
-    """Collecte, construit, contrôle et publie. Sans changement, ne republie rien."""
+    """Collecte, construit, contrôle et publie.
+
+    Sans changement, ne construit ni ne publie rien.
+    """
     from ingestion.fetch import parse_transport
     from orchestration import instance
 
@@ -226,7 +247,10 @@ def _table(frame: Any) -> None:
 
 @main.command()
 def sources() -> None:
-    """Les sources déclarées : dernière livraison, dernière vérification, fraîcheur au jour d'aujourd'hui."""
+    """Les sources déclarées et leur fraîcheur.
+
+    Dernière livraison obtenue, dernière vérification, retard au jour d'aujourd'hui.
+    """
     import datetime as dt
 
     import polars as pl
@@ -264,7 +288,10 @@ def sources() -> None:
 
 @main.command()
 def releases() -> None:
-    """Les publications présentes : la courante marquée d'une étoile, celles que « dk rollback » a retirées."""
+    """Les publications présentes.
+
+    La courante porte une étoile ; celles que « dk rollback » a retirées le disent.
+    """
     from orchestration import release
 
     where = home()
@@ -283,10 +310,10 @@ def releases() -> None:
 @main.command()
 @click.argument("release_id", metavar="ID")
 def rollback(release_id: str) -> None:
-    """Remet en service la publication ID, après vérification de ses empreintes.
+    """Remet en service une publication passée.
 
-    Les publications plus récentes sont retirées : « dk run » ne republie pas les mêmes données.
-    « dk rollback » les remet en service de la même façon.
+    Ses empreintes sont d'abord vérifiées. Les publications plus récentes sont retirées : « dk run » ne publie pas
+    à nouveau les mêmes données. « dk rollback » les remet en service de la même façon.
     """
     from orchestration import instance, release
 
@@ -304,7 +331,10 @@ def rollback(release_id: str) -> None:
 @click.argument("before", metavar="A")
 @click.argument("after", metavar="B", default="current")
 def diff(before: str, after: str) -> None:
-    """Ce qui a changé de la publication A à la publication B (par défaut la courante)."""
+    """Ce qui a changé entre deux publications.
+
+    De la publication A à la publication B, par défaut la courante.
+    """
     from orchestration import release
 
     where = home()
@@ -359,7 +389,7 @@ def query(sql: str, form: str, release_id: str) -> None:
 
 @main.command()
 def doctor() -> None:
-    """Dit ce qui manque pour fonctionner, et comment y remédier."""
+    """Ce qui manque, et comment y remédier."""
     problems = 0
 
     def report(ok: bool, what: str, remedy: str = "") -> None:
@@ -417,7 +447,10 @@ def doctor() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Adresse d'écoute.")
 @click.option("--port", default=3000, show_default=True, help="Port d'écoute.")
 def ui(host: str, port: int) -> None:
-    """Ouvre l'interface de Dagster sur le même graphe et le même historique que « dk run »."""
+    """Ouvre l'interface de Dagster.
+
+    Le même graphe et le même historique que « dk run ».
+    """
     from orchestration import instance
 
     where = home()
