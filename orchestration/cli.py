@@ -218,9 +218,9 @@ def _refusal(where: Home, result: Any) -> str:
     results = where.work / "dbt" / "run_results.json"
     if any(e.is_step_failure and e.step_key == "entrepot" for e in result.all_events):
         if results.exists():
-            errors = dbt_runner.model_errors(json.loads(results.read_text(encoding="utf-8")))
+            errors = dbt_runner.build_errors(json.loads(results.read_text(encoding="utf-8")))
             if errors:
-                return f"{len(errors)} modèle(s) non construits.\n  " + "\n  ".join(errors[:5])
+                return "l'entrepôt est incomplet.\n  " + "\n  ".join(errors[:5])
         return _first_error(result)
     try:
         release.verify_evidence(where, release.load_manifest(where))

@@ -89,10 +89,17 @@ def _close() -> None:
     DuckDBConnectionManager.close_all_connections()
 
 
-def model_errors(run_results: dict[str, Any]) -> list[str]:
-    """Models that could not be built, each with dbt's reason."""
+def build_errors(run_results: dict[str, Any]) -> list[str]:
+    """Why some model is not there, each cause with dbt's reason; empty when all of them were built.
+
+    A failed test skips the models behind it: the test is the reason, they are not.
+    """
+    results = run_results["results"]
+    if all(r["status"] == "success" for r in results if r["unique_id"].startswith("model.")):
+        return []
+    causes = [r for r in results if r["status"] not in ("success", "pass", "skipped")] or results
     return [
-        f"{r['unique_id'].rsplit('.', 1)[-1]} : {' '.join((r.get('message') or r['status']).split())[:400]}"
-        for r in run_results["results"]
-        if r["unique_id"].startswith("model.") and r["status"] not in ("success", "pass")
+        f"{r['unique_id'].split('.', 2)[-1]} : {' '.join((r.get('message') or r['status']).split())[:400]}"
+        for r in causes
+        if r["status"] not in ("success", "pass")
     ]

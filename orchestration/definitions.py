@@ -179,9 +179,9 @@ def entrepot() -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     done = [r for r in results["results"] if r["unique_id"].startswith(("test.", "unit_test."))]
     LOG.info("entrepôt construit ; %d tests dbt, %d non réussis", len(done), sum(r["status"] != "pass" for r in done))
     yield from _dbt_events(json.loads(MANIFEST.read_text(encoding="utf-8")), results)
-    errors = dbt_runner.model_errors(results)
+    errors = dbt_runner.build_errors(results)
     if errors:
-        raise dg.Failure(f"{len(errors)} modèle(s) non construits : {errors[0]}", metadata={"erreurs": "\n".join(errors)})
+        raise dg.Failure(f"entrepôt incomplet : {errors[0]}", metadata={"erreurs": "\n".join(errors)})
 
 
 def _dbt_events(manifest: dict[str, Any], results: dict[str, Any]) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:

@@ -175,3 +175,16 @@ def test_new_source_and_indicator_take_at_most_three_files(checkout: Path, copie
             "select intervention_id, portee from bridge_intervention_indicateur where indicateur_id = 'essai_nombre_points'"
         ).fetchall() == [("plan_creuse", "politique_publique")]
     assert "essai__points" in succeeded(dk(copie.root, "sources", **own_code))
+
+
+def test_a_changed_rule_that_its_worked_example_contradicts_publishes_nothing(checkout: Path, copie: Home) -> None:
+    path = checkout / "dbt_project" / "models" / "marts" / "mart_avancement.sql"
+    sql = path.read_text(encoding="utf-8")
+    assert "when taux < 0 then 0" in sql
+    path.write_text(sql.replace("when taux < 0 then 0", ""), encoding="utf-8")
+    before = (copie.releases / "current").resolve()
+    done = dk(copie.root, "run", "--only", "catalogue__*", PYTHONPATH=str(checkout))
+    assert done.returncode == 1
+    assert "mart_avancement.taux_avancement" in done.stderr and f"{before.name} reste en place" in done.stderr
+    assert (copie.releases / "current").resolve() == before
+    assert [p.name for p in copie.releases.iterdir() if p.is_dir() and not p.is_symlink()] == [before.name]
