@@ -144,6 +144,7 @@ def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
         raise Failure(str(error)) from error
     config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     before = release.current_release(where)
+    stays = f"\nLa publication {before.name} reste en place." if before else ""
     with dg.DagsterInstance.get() as dagster_instance:
         # Sources left out by --only are re-read from their snapshots by the registry, so all of them must have landed once.
         keys = {dg.AssetKey(s.asset_key) for s in chosen}
@@ -159,7 +160,7 @@ def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
                 run_config={**config, "resources": {"origin": {"config": {"depuis": origin}}}},
             )  # fmt: skip
         if not collected.success:
-            raise Failure(f"la collecte s'est arrêtée : {_first_error(collected)}")
+            raise Failure(f"la collecte s'est arrêtée : {_first_error(collected)}{stays}")
         fingerprint = release.inputs_fingerprint(where)
         if before and release.already_published(where, fingerprint):
             logger.info("rien de neuf depuis %s : ni construction ni publication", before.name)
@@ -172,10 +173,7 @@ def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
                     instance=dagster_instance, raise_on_error=False, run_id=run_id, run_config=config
                 )
             if not built.success:
-                raise Failure(
-                    f"rien n'est publié : {_refusal(where, built)}"
-                    + (f"\nLa publication {before.name} reste en place." if before else "")
-                )
+                raise Failure(f"rien n'est publié : {_refusal(where, built)}{stays}")
     current = release.current_release(where)
     assert current is not None
     late = _late(where)
@@ -205,8 +203,11 @@ def _late(where: Home) -> list[str]:
 def _first_error(result: Any) -> str:
     for event in result.all_events:
         if event.is_step_failure:
-            error = event.step_failure_data.error
-            return (error.cause.message if error.cause else error.message).strip()
+            # What a step says by itself is for a person; what broke in it is told by its exception.
+            data = event.step_failure_data
+            if data.user_failure_data and data.user_failure_data.description:
+                return data.user_failure_data.description
+            return (data.error.cause.message if data.error.cause else data.error.message).strip()
     return "erreur inconnue ; voir l'interface (dk ui)"
 
 

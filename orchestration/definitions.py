@@ -100,8 +100,14 @@ def _landing_asset(source: Source) -> dg.AssetsDefinition:
     def landing(origin: Origin) -> dg.MaterializeResult:
         from ingestion.landing import CONSERVEE, land
 
-        with single_writer(WHERE, ATTENTE_S):
-            result = land(source, _transport(origin.depuis), WHERE)
+        try:
+            with single_writer(WHERE, ATTENTE_S):
+                result = land(source, _transport(origin.depuis), WHERE)
+        except OSError as error:
+            raise dg.Failure(
+                f"{source.source_id} : écriture impossible ({error}). Libérer de la place sur le disque de {WHERE.root}, "
+                "ou vérifier les droits, puis relancer « dk run »", allow_retries=False,
+            ) from error  # fmt: skip
         LOG.log(
             logging.WARNING if result.problemes else logging.INFO,
             "%s : %d lignes, %d rejets%s%s", source.source_id, result.rows, result.rejets,

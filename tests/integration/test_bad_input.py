@@ -6,6 +6,8 @@ import gzip
 import hashlib
 import json
 import re
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ingestion.paths import Home
-from tests.integration.conftest import Revision, Run, dk, private_copy, succeeded
+from tests.integration.conftest import Revision, Run, dk, environment, private_copy, succeeded
 from tests.server import Response, Server
 
 FOLDER = "etalab_decoupage_administratif"
@@ -23,6 +25,7 @@ EDITIONS = {
 }  # fmt: skip
 HTML = b"<!DOCTYPE html><html><body>Service en maintenance</body></html>"
 RETRY_AFTER = 3
+UNKNOWN = "01999"
 # What the engineer must read about each file: what is wrong, in which file.
 REFUSED = {
     ("etalab__communes", "2020"): r"communes\.json\.gz.*connexion impossible ou coupée",
@@ -73,6 +76,8 @@ def night(embedded: Run, revision: Revision, archive: Path, tmp_path_factory: py
     departements = json.loads(good("departements.json", "2023"))
     departements.append(departements[0])
     communes = json.loads(good("communes.json", "2016"))
+    # Well formed, in nobody's table: not the reader's business, but that of the geography.
+    communes.append({**communes[0], "code": UNKNOWN, "nom": "Nulle-Part"})
     communes += [communes[0], {**communes[0], "code": "1001"}]
     # Members of a gzip file follow one another: some 2 MB that unfold beyond the limit.
     bomb = gzip.compress(bytes(100_000_000), 9) * 22
@@ -167,9 +172,66 @@ def test_bad_rows_are_rejected_one_by_one_and_the_others_taken(night: Night) -> 
         "and chemin is not null order by ligne",
     )
     etat = etats(night)["etalab__communes", "2016"]
+    unknown = ask(
+        night, "select ligne, motif from audit_rejet where source_id = 'etalab__communes' and millesime = '2016' "
+        f"and valeur = '{UNKNOWN}' and chemin is null",
+    )  # fmt: skip
+    assert unknown == [{"ligne": etat["lignes_lues"] - 2, "motif": "code commune inconnu au millésime 2019 du COG"}]
+    assert ask(night, f"select * from fct_observation where territoire_code = '{UNKNOWN}'") == []
     # A duplicate shows the last column of its key, here the type that tells a commune from a delegated one.
     assert [row["valeur"] for row in rows] == ["commune-actuelle", "1001"]
     assert [row["ligne"] for row in rows] == [etat["lignes_lues"] - 1, etat["lignes_lues"]]
     assert "clé en double" in rows[0]["motif"]
     assert "cinq caractères" in rows[1]["motif"]
     assert etat["lignes_gardees"] == etat["lignes_lues"] - 2
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(embedded: Run, revision: Revision, tmp_path: Path) -> None:
+    import trustme
+
+    home = private_copy(embedded.home.root, tmp_path / "dk")
+    before = digests((home.releases / "current").resolve())
+    first = (home.releases / "current").resolve().name
+    with Server(ca=trustme.CA()) as server:
+        server.folder(revision.mirror)
+        done = dk(home.root, "run", "--from", f"mirror:{server.url}", "--only", "etalab__communes")
+        assert server.paths == []
+    assert done.returncode == 3, done.stdout + done.stderr
+    late = [line for line in done.stdout.splitlines() if line.startswith("En retard ou refusé : etalab__communes")]
+    assert late and all("le certificat TLS de 127.0.0.1 n'est pas reconnu" in line for line in late)
+    assert digests(home.releases / first) == before
+    population = "select count(*) as n from fct_observation where indicateur_id = 'population_municipale'"
+    assert json.loads(succeeded(dk(home.root, "query", population, "--format", "json"))) == json.loads(
+        succeeded(dk(home.root, "query", population, "--format", "json", "--release", first))
+    )
+
+
+FULL_DISK = """
+import errno, os, sys
+from ingestion import landing
+
+def full(frame, path):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+landing._write_parquet = full
+from orchestration.cli import main
+main(["run", "--from", sys.argv[1], "--only", "etalab__communes"])
+"""
+
+
+def test_a_disk_that_fills_while_landing_stops_the_run_and_keeps_the_release(
+    embedded: Run, revision: Revision, tmp_path: Path
+) -> None:
+    home = private_copy(embedded.home.root, tmp_path / "dk")
+    before = digests((home.releases / "current").resolve())
+    origin = f"mirror:{revision.mirror}"
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, origin], env=environment(home.root), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    assert re.search(r"^Erreur : .*etalab__communes : écriture impossible .*No space left.*Libérer de la place.*reste en place", done.stderr, re.S), done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert digests((home.releases / "current").resolve()) == before
+    # With room again, the same command does what it could not.
+    again = dk(home.root, "run", "--from", origin, "--only", "etalab__communes")
+    assert "(nouvelle)" in again.stdout, again.stdout + again.stderr
