@@ -15,3 +15,13 @@
 {% macro somme_exacte(expression, decimales=10) -%}
 cast(sum(cast({{ expression }} as decimal(38, {{ decimales }}))) as {{ type_double() }})
 {%- endmacro %}
+
+{# True when a nine-digit code bears the key of a SIREN (Luhn): each second digit is doubled and its two digits added,
+   which its place in 0516273849 gives. A character that is no digit has no place, and no key. #}
+{% macro siren_valide(code) -%}
+length({{ code }}) = 9 and coalesce(mod(
+    {%- for rang in range(1, 10) %}
+    nullif({{ dbt.position("substring(" ~ code ~ ", " ~ rang ~ ", 1)", "'0123456789'" if rang % 2 else "'0516273849'") }}, 0) - 1
+    {%- if not loop.last %} + {% endif %}
+    {%- endfor %}, 10), 1) = 0
+{%- endmacro %}

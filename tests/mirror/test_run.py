@@ -11,65 +11,11 @@ import datetime as dt
 import gzip
 import hashlib
 import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import pytest
+from tests.mirror.conftest import MIRROR, Ask, Run, landed, run
 
-from ingestion.declarations import PROJECT
-
-MIRROR = PROJECT.parent / "shared" / "opendata"
-DK = Path(sys.executable).parent / "dk"
-pytestmark = pytest.mark.skipif(not MIRROR.is_dir(), reason=f"les fichiers publiés ne sont pas à côté du projet ({MIRROR.name})")
 MAYOTTE = 256_518  # its population of 2017, frozen in every vintage since 2019 and left out of the totals of SOURCES.md
 COLLECTIVITES = ("975", "977", "978", "98")
-Ask = Callable[..., list[tuple[Any, ...]]]
-
-
-@dataclass(frozen=True)
-class Run:
-    home: Path
-    seconds: float
-    peak_gib: float
-    output: str
-
-
-def run(home: Path) -> Run:
-    started = time.monotonic()
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("DK_", "DBT_", "DAGSTER_"))} | {"DK_HOME": str(home)}
-    log = home.parent / f"{home.name}.log"
-    with log.open("w") as out:
-        process = subprocess.Popen([str(DK), "run", "--from", f"mirror:{MIRROR}"], env=env, stdout=out, stderr=out)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    output = log.read_text(encoding="utf-8")
-    assert process.returncode == 0, output[-3000:]
-    return Run(home, time.monotonic() - started, usage.ru_maxrss / 1024**2, output)
-
-
-@pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return run(tmp_path_factory.mktemp("miroir") / "home")
-
-
-@pytest.fixture(scope="module")
-def ask(first: Run) -> Iterator[Ask]:
-    import duckdb
-
-    with duckdb.connect(str(first.home / "releases" / "current" / "dernier_kilometre.duckdb"), read_only=True) as con:
-        yield lambda sql, *values: con.execute(sql, list(values)).fetchall()
-
-
-def landed(first: Run, source_id: str) -> Any:
-    import polars as pl
-
-    return pl.read_parquet(first.home / "work" / "landing" / f"{source_id}.parquet")
 
 
 # --- the job ----------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 -- States of the treatment lists with every code resolved: what was published when, about whom.
--- A perimeter is its own territory; a nine-digit code is an EPCI, or a commune designated by its SIREN.
+-- A perimeter is its own territory; a nine-digit code is an EPCI, or a commune designated by its SIREN. Groupings
+-- without own taxation (établissement public territorial, pôle d'équilibre, syndicat mixte) bear a true SIREN that no
+-- table of members in hand knows: they are named perimeters whose members are not known.
 with liste as (
     select * from {{ source('arrivee', 'listes') }}
 ),
@@ -38,11 +40,15 @@ select
         when epci.epci_code is not null then 'epci'
         when commune.commune_code is not null then 'commune'
         when departement.departement_code is not null then 'departement'
+        when liste.niveau_declare in ('epci', 'code') and {{ siren_valide('liste.code_origine') }} then 'perimetre'
     end as territoire_niveau,
     case
         when liste.niveau_declare = 'perimetre' then liste.projet_id
         when liste.niveau_declare in ('qpv_2015', 'qpv_2024') then liste.code_origine
-        else coalesce(epci.epci_code, commune.commune_code, departement.departement_code)
+        when epci.epci_code is not null then epci.epci_code
+        when commune.commune_code is not null then commune.commune_code
+        when departement.departement_code is not null then departement.departement_code
+        when liste.niveau_declare in ('epci', 'code') and {{ siren_valide('liste.code_origine') }} then liste.code_origine
     end as territoire_code,
     case when epci.epci_code is not null and liste.niveau_declare <> 'perimetre' then epci.cog_annee else {{ var('cog_pivot') }} end as cog_annee
 from liste

@@ -35,6 +35,7 @@ mesures as (
         mesure.source_id, mesure.millesime, cast(null as {{ dbt.type_string() }}) as chemin, mesure.snapshot_sha256, mesure.ligne,
         'code' as colonne, mesure.territoire_code as valeur,
         case
+            when mesure.territoire_code is null then 'territoire non renseigné'
             when mesure.territoire_niveau = 'commune' then 'code commune inconnu au millésime ' || mesure.cog_annee || ' du COG'
             else 'territoire (' || mesure.territoire_niveau || ') absent de tous les millésimes en main'
         end as motif
@@ -46,8 +47,11 @@ mesures as (
     where mesure.actuelle
 )
 
+-- A line may speak both in a list and in a measure: it is rejected once.
 select * from lus
 union all
-select * from listes
-union all
-select * from mesures
+(
+    select * from listes
+    union
+    select * from mesures
+)

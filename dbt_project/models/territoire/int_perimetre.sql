@@ -42,3 +42,11 @@ select
     perimetre_code, perimetre_nom, membre_niveau, membre_code, date_debut, date_fin, 'catalogue__perimetres'
 from {{ source('catalogue', 'perimetres') }}
 where _actuelle
+
+-- Groupings that a list designates by a SIREN of which no table in hand gives the members.
+union all
+select distinct
+    territoire_code, 'Groupement absent des EPCI en main (SIREN ' || territoire_code || ')',
+    cast(null as {{ dbt.type_string() }}), cast(null as {{ dbt.type_string() }}), cast(null as date), cast(null as date), source_id
+from {{ ref('int_liste') }}
+where territoire_niveau = 'perimetre' and territoire_code = code_origine
