@@ -262,14 +262,46 @@ class Perimetre(Strict):
         return self
 
 
+class Estimation(Strict):
+    """One effect looked for, written before any result (R-INF): on whom, by which comparison, on which years."""
+
+    estimation_id: Id
+    intervention_id: Id
+    indicateur_id: Id
+    rang: Literal["primaire", "secondaire"]
+    unite: Literal["commune", "epci", "zone_emploi", "departement"]
+    methode: Literal["did_echelonne", "did_apparie", "sdid_permutation"]
+    transformation: Literal["niveau", "log"]
+    annees: tuple[int, ...]
+    reference: int = Field(description="last year before any treatment: covariates and weights are taken then at the latest")
+    horizon: int = Field(ge=0, description="years after the start over which the headline effect is averaged")
+    anticipation: int = Field(ge=0, description="years before the start in which an effect is already possible")
+    decalage: int = Field(ge=0, description="years between the date of the treatment and its first full year")
+    part_traitee_min: float = Field(gt=0, le=1)
+    population_min: int | None
+    population_max: int | None
+    covariables: tuple[Literal["log_population", "log_revenu", "log_prix", "aav_categorie"], ...]
+    fixe_le: dt.date
+    note: str
+
+    @model_validator(mode="after")
+    def _years(self) -> Estimation:
+        if list(self.annees) != sorted(set(self.annees)):
+            raise ValueError("annees : les écrire dans l'ordre, sans répétition")
+        if not self.annees or not self.annees[0] <= self.reference <= self.annees[-1]:
+            raise ValueError("reference : une année comprise entre la première et la dernière du panel")
+        return self
+
+
 @dataclass(frozen=True)
 class Catalogue:
-    """The four kinds of entries, as read; ``interventions`` maps the name of each file to what it holds."""
+    """The five kinds of entries, as read; ``interventions`` maps the name of each file to what it holds."""
 
     interventions: Mapping[str, Intervention]
     communs: tuple[Indicateur, ...]
     ruptures: tuple[Rupture, ...]
     perimetres: tuple[Perimetre, ...]
+    estimations: tuple[Estimation, ...]
 
 
 @dataclass(frozen=True)
@@ -347,7 +379,7 @@ def _place(document: Any, loc: tuple[int | str, ...]) -> str:
         except (KeyError, IndexError, TypeError):
             node = None
         if isinstance(step, int):
-            keys = ("indicateur_id", "id", "perimetre_code", "mesure")
+            keys = ("estimation_id", "indicateur_id", "id", "perimetre_code", "mesure")
             name = next((node[k] for k in keys if isinstance(node, dict) and k in node), f"n° {step + 1}")
             parts.append(str(name))
         else:
@@ -398,6 +430,7 @@ def load_catalogue(folder: Path = CATALOGUE) -> Catalogue:
         read(folder / "indicateurs_communs.yml", tuple[Indicateur, ...], ()),
         read(folder / "ruptures.yml", tuple[Rupture, ...], ()),
         read(folder / "perimetres.yml", tuple[Perimetre, ...], ()),
+        read(folder / "estimations.yml", tuple[Estimation, ...], ()),
     )
     if faults:
         raise CatalogueError("\n".join(faults))
@@ -527,6 +560,27 @@ def _check_lists(catalogue: Catalogue, declared: Declarations) -> Iterator[str]:
             yield f"perimetres.yml, {perimetre.perimetre_code} : l'intervention {perimetre.intervention_id} n'est pas au catalogue"
 
 
+def _check_estimations(catalogue: Catalogue) -> Iterator[str]:
+    """One primary effect per intervention, and each on an indicator of its own whose declaration allows a causal claim."""
+    for name, times in Counter(e.estimation_id for e in catalogue.estimations).items():
+        if times > 1:
+            yield f"estimations.yml, {name} : identifiant écrit {times} fois ; en choisir un autre"
+    for name, times in Counter(e.intervention_id for e in catalogue.estimations if e.rang == "primaire").items():
+        if times > 1:
+            yield f"estimations.yml, {name} : {times} effets primaires ; n'en garder qu'un, les autres sont secondaires (R-INF)"
+    by_id = {item.intervention_id: item for item in catalogue.interventions.values()}
+    shared = {i.indicateur_id for i in catalogue.communs} | BAROMETRES
+    for estimation in catalogue.estimations:
+        where = f"estimations.yml, {estimation.estimation_id}"
+        item = by_id.get(estimation.intervention_id)
+        if item is None:
+            yield f"{where} : l'intervention {estimation.intervention_id} n'est pas au catalogue ; corriger son identifiant"
+            continue
+        linked = {i.indicateur_id for i in item.indicateurs} | {p.id for p in item.indicateurs_partages if p.id in shared}
+        if estimation.indicateur_id not in linked:
+            yield f"{where} : {estimation.indicateur_id} n'est pas un indicateur de {item.intervention_id} ; l'y citer d'abord"
+
+
 def check_catalogue(catalogue: Catalogue, declared: Declarations | None = None) -> list[str]:
     """Problems of the catalogue as a whole, in French; empty when it may be published.
 
@@ -538,4 +592,5 @@ def check_catalogue(catalogue: Catalogue, declared: Declarations | None = None) 
         *_check_links(catalogue),
         *_check_measures(catalogue, declared),
         *_check_lists(catalogue, declared),
+        *_check_estimations(catalogue),
     ]
