@@ -187,7 +187,7 @@ def _differences(sample: Sample, run: _Run) -> dict[str, Any]:
 def _asymptotic(sample: Sample, whole: Sample, weights: Mapping[str, Array], run: _Run) -> dict[str, Any]:
     import numpy as np
 
-    from orchestration.impact.estimators import callaway, doubly_robust
+    from orchestration.impact.estimators import Separation, callaway, doubly_robust
 
     matched = run.estimand.methode == "did_apparie"
     small = [g for g in sample.cohortes if (sample.cohorte == g).sum() < SOUS_GROUPE_MIN]
@@ -215,10 +215,19 @@ def _asymptotic(sample: Sample, whole: Sample, weights: Mapping[str, Array], run
     # Then the effect, under both weightings.
     method = "dr" if doubly_robust(sample) and not matched else "reg"
     controls = "never_treated" if matched else "not_yet_treated"
-    studies = {
-        name: callaway(sample, weights=value, method=method, anticipation=run.anticipation, controls=controls)
-        for name, value in weights.items()
-    }
+    notes = list(sample.notes)
+    try:
+        studies = {
+            name: callaway(sample, weights=value, method=method, anticipation=run.anticipation, controls=controls)
+            for name, value in weights.items()
+        }
+    except Separation:
+        notes.append("les covariables séparent traités et témoins : ajustement par régression")
+        method = "reg"
+        studies = {
+            name: callaway(sample, weights=value, method=method, anticipation=run.anticipation, controls=controls)
+            for name, value in weights.items()
+        }
     shown = {
         name: replace(error, erreur_type=s.headline(run.horizon)[1]).around(s.headline(run.horizon)[0])
         for name, s in studies.items()
@@ -252,7 +261,7 @@ def _asymptotic(sample: Sample, whole: Sample, weights: Mapping[str, Array], run
         "estimateur": f"{start}Callaway-Sant'Anna {label}", "tirages": run.draws, "diagnostics": known,
         "evenements": _curve(study, sample, run, clusters, w, method, controls),
         "choix": _choices(sample, weights, run, headline, effet, shown, beside),
-        "cohortes": _cohorts(study, sample, run), "notes": sample.notes,
+        "cohortes": _cohorts(study, sample, run), "notes": tuple(notes),
     }  # fmt: skip
 
 
@@ -315,6 +324,12 @@ def _distance(delais: Array, sample: Sample, run: _Run) -> Array:
     return np.array(found, dtype=float)
 
 
+def _base_delay(sample: Sample, run: _Run) -> int | None:
+    """Delay of the base year, when it is the same for all cohorts (it may not be on a panel with gaps)."""
+    found = {int(sample.annees[sample.cell(g, 0, run.anticipation)[0]]) - g for g in sample.cohortes}
+    return found.pop() if len(found) == 1 else None
+
+
 def _curve(
     study: Any, sample: Sample, run: _Run, clusters: int, w: Array, method: Any, controls: Any
 ) -> tuple[Evenement, ...]:
@@ -344,8 +359,8 @@ def _curve(
             value = float(one.effets[k])
             numbers = (value, value - half, value + half) if k in keep else (None, None, None)
             rows.append(Evenement(int(e), *numbers, int(one.traitees[k]), composition=composition))
-        base = -1 - run.anticipation
-        if base not in one.delais:
+        base = _base_delay(sample, run)
+        if base is not None:
             rows.append(Evenement(base, 0.0, 0.0, 0.0, int(one.traitees.max()), True, composition))
     return tuple(sorted(rows, key=lambda row: (row.composition != "toutes", row.delai)))
 
@@ -507,8 +522,9 @@ def _by_permutation(sample: Sample, whole: Sample, weights: Mapping[str, Array],
         else Evenement(int(one.nom), None, None, None, size[int(one.nom)])
         for i, (k, one) in enumerate(zip(places, curve, strict=True))
     ]
-    if -1 - run.anticipation not in size:
-        rows.append(Evenement(-1 - run.anticipation, 0.0, 0.0, 0.0, total, True))
+    base = _base_delay(sample, run)
+    if base is not None:
+        rows.append(Evenement(base, 0.0, 0.0, 0.0, total, True))
     beside = _imputation(sample, w, run, None)
     choices = [Choix(PRINCIPAL, effet.effet, effet.bas, effet.haut)]
 

@@ -38,7 +38,18 @@ FATAL = (
     "could not be estimated",
     "nbalanced",
 )
-BENIGN = ("pweight weights normalized", "Propensity scores for", "Events Per Variable", "deprecated")
+SEPARATION = ("did not converge",)
+BENIGN = (
+    "pweight weights normalized",
+    "Propensity scores for",
+    "Events Per Variable",
+    "Near-separation",
+    "Large coefficients",
+)  # the balance and the effective number of controls judge these
+
+
+class Separation(Exception):
+    """Covariates tell treated from controls so well that no propensity score can be fitted."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +105,8 @@ def callaway(
     """Callaway and Sant'Anna (2021) on the treated and the controls of the main run, clustered, analytic errors.
 
     ``balance``: keep only the cohorts seen at all delays from 0 to it, so that the curve compares the same units.
-    Raises NonEstimable when the engine cannot fit what it was asked, rather than fit something else.
+    Raises NonEstimable when the engine cannot fit what it was asked, rather than fit something else, and Separation when
+    it finds no propensity score.
     """
     import diff_diff
     import numpy as np
@@ -195,6 +207,8 @@ def _fit(estimator: Any, frame: pd.DataFrame, tolerated: tuple[str, ...] = (), *
         text = str(warning.message)
         if any(word in text for word in BENIGN) or any(word in text for word in tolerated):
             continue
+        if any(word in text for word in SEPARATION):
+            raise Separation(text)
         if any(word in text for word in FATAL):
             raise NonEstimable(f"le moteur n'a pas pu ajuster ce qui est déclaré ({text.split('. ')[0]})")
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

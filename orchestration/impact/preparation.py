@@ -98,7 +98,13 @@ def prepare(panel: Panel, estimand: Estimand) -> Sample:
     frame, annees, notes = _periods(frame, estimand)
     kept = units.join(frame.group_by("unite").len().filter(pl.col("len") == len(annees)), on="unite", how="semi")
     kept = kept.sort("unite")
-    lost = treated.height - kept.filter(pl.col("cohorte") > 0).height
+    started = (pl.col("cohorte") > 0) & (pl.col("cohorte") - estimand.anticipation <= int(annees[-1]))
+    inside = treated.filter(started).height
+    if not inside:
+        raise NonEstimable("aucune unité traitée ne peut être comparée : le traitement commence après le panel")
+    if inside < treated.height:
+        notes.append(f"{treated.height - inside} unités traitées après le panel y sont des témoins")
+    lost = inside - kept.filter(started).height
     ecartees = Counter({"l'indicateur manque à certaines périodes": lost} if lost else {})
     if kept.is_empty():
         raise NonEstimable("aucune unité n'a de valeur à toutes les périodes du panel")
@@ -118,7 +124,7 @@ def prepare(panel: Panel, estimand: Estimand) -> Sample:
         debut=debut, poids=None if missing.any() else poids, grappe=_codes(kept["grappe"].to_numpy()),
         x=np.zeros((kept.height, 0)), noms=(), anneau=anneau,
         anneau_cohorte=_visible(since, annees, estimand.anticipation), autre=kept["autre_programme"].to_numpy(),
-        traitees_panel=treated.height, ecartees=ecartees, notes=tuple(notes),
+        traitees_panel=inside, ecartees=ecartees, notes=tuple(notes),
     )  # fmt: skip
     sample = _covariates(_treatable(sample, estimand), kept, estimand)
     return enough(sample)
