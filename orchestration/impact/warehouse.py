@@ -109,7 +109,8 @@ def estimate_all(plans: Any, unites: Any, panel: Any, indicateurs: Any, where: H
     """
     import polars as pl
 
-    from orchestration.impact.engine import correct, estimate, fingerprint
+    from orchestration.impact.decision import correct
+    from orchestration.impact.engine import estimate, fingerprint
 
     where = where or home()
     register = Register(where)
