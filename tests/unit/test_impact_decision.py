@@ -12,7 +12,16 @@ import pytest
 
 from orchestration.impact.decision import correct, decide
 from orchestration.impact.engine import MODULES, code_fingerprint, estimate, fingerprint
-from orchestration.impact.interface import Choix, Diagnostics, Equilibre, Estimand, Estimation, Evenement, Intervalle, Panel
+from orchestration.impact.interface import (
+    Choix,
+    Diagnostics,
+    Equilibre,
+    Estimand,
+    Estimation,
+    Evenement,
+    Intervalle,
+    Panel,
+)
 from tests.panels import World, declare, departments, national
 
 PLAN = declare()
@@ -179,7 +188,7 @@ def test_a_sound_world_gives_its_true_effect_and_a_null_one_none() -> None:
     assert found.effet.bas is not None
     assert found.effet.haut is not None
     assert found.effet.bas < base.truth(3) < found.effet.haut
-    assert found.diagnostics.emd == pytest.approx(2.8 * found.effet.erreur_type, rel=0.2)
+    assert found.diagnostics.emd == pytest.approx(2.8 * found.effet.erreur_type, rel=0.35)
     nothing = run(world(effect=0.0).panel)
     assert nothing.statut == "non concluant", nothing.motif
     assert nothing.effet is not None
@@ -211,8 +220,8 @@ def test_a_planted_spillover_is_caught_and_kept_out(planted: float) -> None:
     """Neighbours of treated units gain too: the effect is found without them, and the index says what they would hide."""
     base = world()
     ring = (pl.col("cohorte") == 0) & (pl.col("unite").cast(pl.Int64) % 4 == 0)
-    frame = base.panel.frame.with_columns(anneau=ring, anneau_annee=pl.when(ring).then(2018))
-    moved = frame.with_columns(valeur=pl.col("valeur") + pl.when(ring & (pl.col("annee") >= 2018)).then(planted).otherwise(0.0))
+    frame = base.panel.frame.with_columns(anneau=ring, anneau_annee=pl.when(ring).then(2021))
+    moved = frame.with_columns(valeur=pl.col("valeur") + pl.when(ring & (pl.col("annee") >= 2021)).then(planted).otherwise(0.0))
     found = run(Panel(moved))
     assert found.statut == "positif", found.motif
     assert found.effet is not None
@@ -223,7 +232,7 @@ def test_a_planted_spillover_is_caught_and_kept_out(planted: float) -> None:
     assert d.debordement_p is not None
     assert d.debordement_indice is not None
     assert (d.debordement_p < 0.001) == bool(planted)
-    assert (d.debordement_indice < -0.05) == bool(planted)
+    assert (d.debordement_indice < -0.03) == bool(planted)
     assert d.anneau_effet is not None
     assert d.anneau_effet.effet == pytest.approx(planted, abs=0.1)
     assert "voisins parmi les témoins" in [c.choix for c in found.choix]
