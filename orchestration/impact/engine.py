@@ -216,23 +216,28 @@ def _asymptotic(sample: Sample, whole: Sample, weights: Mapping[str, Array], run
     method = "dr" if doubly_robust(sample) and not matched else "reg"
     controls = "never_treated" if matched else "not_yet_treated"
     notes = list(sample.notes)
-    try:
-        studies = {
-            name: callaway(sample, weights=value, method=method, anticipation=run.anticipation, controls=controls)
+    brief = sample.shorter(run.horizon, run.anticipation)
+
+    def studies(how: Any) -> dict[str, Any]:
+        """The whole curve under the declared weighting; under the other, what its headline needs."""
+        return {
+            name: callaway(
+                sample if name == own else brief, weights=value, method=how, anticipation=run.anticipation, controls=controls
+            )
             for name, value in weights.items()
         }
+
+    try:
+        found = studies(method)
     except Separation:
         notes.append("les covariables séparent traités et témoins : ajustement par régression")
         method = "reg"
-        studies = {
-            name: callaway(sample, weights=value, method=method, anticipation=run.anticipation, controls=controls)
-            for name, value in weights.items()
-        }
-    shown = {
-        name: replace(error, erreur_type=s.headline(run.horizon)[1]).around(s.headline(run.horizon)[0])
-        for name, s in studies.items()
-    }
-    study, effet = studies[own], shown[own]
+        found = studies(method)
+    shown = {}
+    for name, one in found.items():
+        value, se, _ = one.headline(run.horizon)
+        shown[name] = replace(error, erreur_type=se).around(value)
+    study, effet = found[own], shown[own]
     beside = _imputation(sample, w, run, error)
 
     # Then what speaks against it.

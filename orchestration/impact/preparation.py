@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from orchestration.impact.interface import Estimand, NonEstimable, Panel
@@ -56,9 +57,11 @@ class Sample:
         """Controls of the main run: never treated in the panel and out of the ring (R-DEB)."""
         return (self.cohorte == 0) & ~self.anneau
 
-    @property
+    @cached_property
     def cohortes(self) -> list[int]:
-        return sorted({int(g) for g in self.cohorte if g > 0})
+        import numpy as np
+
+        return [int(g) for g in np.unique(self.cohorte) if g > 0]
 
     def keep(self, mask: Array, motif: str | None = None) -> Sample:
         """The units of ``mask``; treated units that leave are counted under ``motif``."""
@@ -67,6 +70,12 @@ class Sample:
         per_unit = ("unites", "y", "cohorte", "debut", "grappe", "x", "anneau", "anneau_cohorte", "autre")
         values = {name: getattr(self, name)[mask] for name in per_unit}
         return replace(self, **values, poids=None if self.poids is None else self.poids[mask], ecartees=ecartees)
+
+    def shorter(self, horizon: int, anticipation: int) -> Sample:
+        """Without the periods that the headline does not use: those before all base years and after all horizons."""
+        cells = [self.cell(g, horizon, anticipation) for g in self.cohortes]
+        first, last = min(base for base, _ in cells), max(window[-1] for _, window in cells)
+        return replace(self, annees=self.annees[first : last + 1], y=self.y[:, first : last + 1])
 
     def groups(self) -> tuple[int, int]:
         """Clusters that hold a treated unit, and those that hold a control."""
