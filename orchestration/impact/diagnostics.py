@@ -62,7 +62,8 @@ def balance(sample: Sample, weights: Array, adjusted: Array | None, reference: i
     last = min(sample.cohortes)
     before = [i for i, t in enumerate(sample.annees) if t < last and (reference is None or t <= reference)]
     place = before[-1] if before else 0
-    columns = [(name, "covariable", sample.x[:, i]) for i, name in enumerate(sample.noms)]
+    original = sample.x * sample.ecarts + sample.moyennes
+    columns = [(name, "covariable", original[:, i]) for i, name in enumerate(sample.noms)]
     columns.append((f"indicateur en {sample.annees[place]}", "niveau", sample.y[:, place]))
     if place > 0:
         change = sample.y[:, place] - sample.y[:, 0]

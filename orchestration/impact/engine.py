@@ -54,6 +54,8 @@ PACKAGES = ("diff-diff", "numpy", "pandas", "polars", "scipy")
 ENSEMBLES_MAX = 499  # random sets of donors for several units under a synthetic control: each takes a fit of its own
 TAILLE_TIRAGES = 200  # placebos of a synthetic control for its dated placebo and the power of its test
 PRINCIPAL = "principal"
+ANNEES_COVID = (2020, 2021)
+SANS_COVID = f"sans les années {' et '.join(map(str, ANNEES_COVID))}"
 SANS_AVANT = "une seule période avant le début : rien ne dit que les deux groupes évoluaient de la même façon"
 
 
@@ -222,7 +224,11 @@ def _asymptotic(sample: Sample, whole: Sample, weights: Mapping[str, Array], run
         """The whole curve under the declared weighting; under the other, what its headline needs."""
         return {
             name: callaway(
-                sample if name == own else brief, weights=value, method=how, anticipation=run.anticipation, controls=controls
+                sample if name == own else brief,
+                weights=value,
+                method=how,
+                anticipation=run.anticipation,
+                controls=controls,
             )
             for name, value in weights.items()
         }
@@ -277,7 +283,7 @@ def _imputation(sample: Sample, w: Array, run: _Run, error: Asymptotique | None)
     try:
         value, se = imputation(sample, weights=w, horizon=run.horizon, anticipation=run.anticipation)
         return Intervalle(value) if error is None else replace(error, erreur_type=se).around(value)
-    except (NonEstimable, ValueError):
+    except NonEstimable:
         return None
 
 
@@ -449,10 +455,29 @@ def _choices(
         add("voisins parmi les témoins", sample, None, controls=sample.cohorte == 0)
     if sample.autre.any() and (sample.traitee & ~sample.autre).sum() >= SOUS_GROUPE_MIN:
         add("sans les unités d'un autre programme", sample.keep(~sample.autre), ~sample.autre)
+    calm = _without_covid(sample, run)
+    if calm is not None:
+        part, mask = calm
+        if part.traitee.sum() >= SOUS_GROUPE_MIN:
+            add(SANS_COVID, part, mask)
     rows.extend(_other_weighting(shown, own))
     if beside is not None:
         rows.append(Choix("imputation", beside.effet, beside.bas, beside.haut))
     return tuple(rows)
+
+
+def _without_covid(sample: Sample, run: _Run) -> tuple[Sample, Array] | None:
+    """(sample, units kept (N,)) without the years of the epidemic and the cohorts that can then not be seen; or None."""
+    import numpy as np
+
+    keep = ~np.isin(sample.annees, ANNEES_COVID)
+    if keep.all() or keep.sum() < 2:
+        return None
+    part = replace(sample, annees=sample.annees[keep], y=sample.y[:, keep])
+    cells = {g: part.cell(g, run.horizon, run.anticipation) for g in part.cohortes}
+    mask = ~np.isin(part.cohorte, [g for g, (base, window) in cells.items() if base < 0 or not window])
+    part = part.keep(mask)
+    return (part, mask) if part.traitee.any() else None
 
 
 def _other_weighting(shown: Mapping[str, Intervalle], own: str) -> list[Choix]:
@@ -550,6 +575,9 @@ def _by_permutation(sample: Sample, whole: Sample, weights: Mapping[str, Array],
     alone = sample.keep(~sample.autre)
     if sample.autre.any() and alone.traitee.any() and alone.temoin.sum() > sample.x.shape[1] + 1:
         add("sans les unités d'un autre programme", alone, w[~sample.autre])
+    calm = _without_covid(sample, run)
+    if calm is not None:
+        add(SANS_COVID, calm[0], w[calm[1]])
     choices.extend(_other_weighting(shown, own))
     if beside is not None:
         choices.append(Choix("imputation", beside.effet))
@@ -636,6 +664,13 @@ def _synthetic(sample: Sample, run: _Run) -> dict[str, Any]:
                 "sans les donneurs d'un autre programme",
                 syn.synthetic(y, annees, roles, apart, horizon, anticipation, delais).effet,
             )
+        )
+    quiet = _without_covid(sample, run)
+    if quiet is not None and quiet[1].all():
+        part = quiet[0]
+        short = syn.delays(part, horizon, anticipation)
+        choices.append(
+            Choix(SANS_COVID, syn.synthetic(part.y, part.annees, roles, donors, horizon, anticipation, short).effet)
         )
     choices.extend(_other_weighting(shown, own) if total > 1 else ())
     beside = _imputation(sample, weights[own], run, None)

@@ -14,7 +14,7 @@ Defects of diff-diff 3.13.0 that were measured, and what is done about each (imp
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from orchestration.impact.interface import NonEstimable
@@ -37,8 +37,9 @@ FATAL = (
     "near-singular",
     "could not be estimated",
     "nbalanced",
+    "did not converge",
 )
-SEPARATION = ("did not converge",)
+SEPARATION = ("Logistic regression did not converge",)
 BENIGN = (
     "pweight weights normalized",
     "Propensity scores for",
@@ -162,7 +163,9 @@ def imputation(
 
     mask = sample.traitee | sample.temoin
     used, w = sample.keep(mask), weights[mask]
-    frame = _long(used, w)
+    # Its iterations stop at an absolute gap: the outcome is brought to a scale of one.
+    centre, scale = float(used.y.mean()), float(used.y.std())
+    frame = _long(replace(used, y=(used.y - centre) / scale), w)
     late = (frame["cohorte"] > 0) & (frame["annee"] > frame["cohorte"] + horizon)
     frame = frame[~late].reset_index(drop=True)
     names = []
@@ -175,7 +178,7 @@ def imputation(
         diff_diff.ImputationDiD(anticipation=anticipation, cluster="grappe"), frame, covariates=names or None,
         survey_design=None if flat else diff_diff.SurveyDesign(weights="poids", psu="grappe"), tolerated=("nbalanced",),
     )  # fmt: skip
-    return float(fitted.overall_att), float(fitted.overall_se)
+    return scale * float(fitted.overall_att), scale * float(fitted.overall_se)
 
 
 def _names(sample: Sample) -> tuple[str, ...]:
@@ -202,7 +205,10 @@ def _fit(estimator: Any, frame: pd.DataFrame, tolerated: tuple[str, ...] = (), *
     """Fits, and takes for a failure any warning that the engine did something else than what it was asked."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        fitted = estimator.fit(frame, outcome="valeur", unit="unite", time="annee", first_treat="cohorte", **more)
+        try:
+            fitted = estimator.fit(frame, outcome="valeur", unit="unite", time="annee", first_treat="cohorte", **more)
+        except ValueError as error:
+            raise NonEstimable(f"le moteur refuse ce panel ({str(error).split('. ')[0]})") from error
     for warning in caught:
         text = str(warning.message)
         if any(word in text for word in BENIGN) or any(word in text for word in tolerated):

@@ -81,19 +81,31 @@ def invert(observed: float, draws: Array, shift: Array) -> tuple[float, float]:
     """
     import numpy as np
 
-    one, two = (observed - draws) / (1 - shift), (observed + draws) / (1 + shift)
-    low, high = np.sort(np.minimum(one, two)), np.sort(np.maximum(one, two))[::-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        one, two = (observed - draws) / (1 - shift), (observed + draws) / (1 + shift)
+    # As far as the real treatment whatever the effect: the same treatment again, or one that an effect moves even more.
+    always = np.isnan(one) | np.isnan(two) | (np.abs(shift) > 1)
+    low = np.sort(np.where(always, -math.inf, np.minimum(one, two)))
+    high = np.sort(np.where(always, math.inf, np.maximum(one, two)))[::-1]
     rank = math.floor(ALPHA * (1 + len(draws)))  # refused as soon as fewer draws than this are as far
     if rank < 1:
         return -math.inf, math.inf
     return float(low[rank - 1]), float(high[rank - 1])
 
 
+def _spread(draws: Array) -> Array:
+    """Standard deviation of each column (P, K) → (K,); 1 for one that no draw moves, which then weighs nothing."""
+    import numpy as np
+
+    spread = draws.std(axis=0)
+    return np.where(spread > 0, spread, 1.0)
+
+
 def max_band(observed: Array, draws: Array) -> tuple[Array, Array]:
     """(low, high) (K,) bands that hold for all K effects at once, each in units of its spread over the draws (P, K)."""
     import numpy as np
 
-    spread = draws.std(axis=0)
+    spread = _spread(draws)
     reach = np.sort((np.abs(draws) / spread).max(axis=1))[::-1][max(math.floor(ALPHA * (1 + len(draws))) - 1, 0)]
     return observed - reach * spread, observed + reach * spread
 
@@ -105,7 +117,7 @@ def joint_permutation(observed: Array, draws: Array, shift: Array | None = None)
     """
     import numpy as np
 
-    spread = draws.std(axis=0)
+    spread = _spread(draws)
     statistic = ((draws / spread) ** 2).sum(axis=1)
     real = float(((observed / spread) ** 2).sum())
     p = float((1 + (statistic >= real - 1e-12).sum()) / (1 + len(draws)))

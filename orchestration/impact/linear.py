@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from orchestration.impact.interface import ALPHA, NonEstimable
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -208,8 +210,6 @@ def reassign(sample: Sample, draws: int, rng: np.random.Generator) -> Assignment
     import numpy as np
     from scipy.sparse import csr_matrix
 
-    from orchestration.impact.interface import ALPHA, NonEstimable
-
     used = np.flatnonzero(sample.traitee | sample.temoin)
     clusters, code = np.unique(sample.grappe[used], return_inverse=True)
     if whole_clusters(sample):
@@ -335,6 +335,8 @@ def random_controls(
         chance = odds[free]
     wanted = np.maximum(1, np.floor(real * min(1.0, items / 2 / real.sum()))).astype(int)
     pattern = np.repeat(np.arange(len(cohortes)), wanted)
+    if 2 * len(pattern) > items or number < 3:
+        raise NonEstimable("trop peu de témoins pour mesurer d'avance l'erreur à attendre")
     estimates, statistics = np.empty(draws), np.empty(draws)
     whole = np.stack([np.bincount(home, weights=column, minlength=number) for column in sums.T], axis=1)
     whole_size = np.bincount(home, weights=size, minlength=number)
@@ -345,8 +347,7 @@ def random_controls(
         flat = row * len(cohortes) + plays
         count = np.bincount(flat, weights=size[chosen], minlength=block * len(cohortes)).reshape(block, -1)
         own = sums[chosen, plays]
-        with np.errstate(invalid="ignore"):
-            mean = np.bincount(flat, weights=own, minlength=count.size).reshape(count.shape) / count
+        mean = _over(np.bincount(flat, weights=own, minlength=count.size).reshape(count.shape), count)
         taken = np.stack(
             [np.bincount(row, weights=sums[chosen, g], minlength=block) for g in range(len(cohortes))], axis=1
         )
@@ -355,18 +356,27 @@ def random_controls(
         estimates[first : first + block] = ((mean - control) * share).sum(axis=1)
         # Influence of each cluster: its treated items around their cohort's mean, its controls around theirs.
         place = row * number + home[chosen]
-        treated = (own - size[chosen] * mean[row, plays]) * (share[plays] / count[row, plays])
+        treated = (own - size[chosen] * mean[row, plays]) * _over(share[plays], count[row, plays])
         psi = np.bincount(place, weights=treated, minlength=block * number).reshape(block, number)
         gone_size = np.bincount(place, weights=size[chosen], minlength=psi.size).reshape(psi.shape)
         for g in range(len(cohortes)):
             gone = np.bincount(place, weights=sums[chosen, g], minlength=psi.size).reshape(psi.shape)
             psi -= share[g] / left * (whole[:, g] - gone - (whole_size - gone_size) * control[:, g, None])
         error = np.sqrt((psi**2).sum(axis=1) * number / (number - 1))
-        statistics[first : first + block] = estimates[first : first + block] / error
+        statistics[first : first + block] = _over(estimates[first : first + block], error)
     real_treated, real_controls = weights[sample.traitee].sum(), weights[sample.temoin].sum()
     played = size.mean() * wanted.sum()
     ratio = (1 / real_treated + 1 / real_controls) / (1 / played + 1 / (size.sum() - played))
+    if np.isfinite(estimates).sum() < draws / 2:
+        raise NonEstimable("trop peu de témoins pour mesurer d'avance l'erreur à attendre")
     return estimates * float(np.sqrt(ratio)), statistics
+
+
+def _over(values: Array, by: Array) -> Array:
+    """Quotient, not a number where ``by`` is null."""
+    import numpy as np
+
+    return np.divide(values, by, out=np.full(np.shape(by), np.nan), where=by != 0)
 
 
 def _draw(block: int, pattern: Array, chance: Array, rng: np.random.Generator) -> tuple[Array, Array, Array]:

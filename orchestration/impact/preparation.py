@@ -29,7 +29,7 @@ class Sample:
 
     ``y`` (N, T); ``annees`` (T,) increasing; ``debut`` (N,) the true start, ``cohorte`` the one that the panel can see (see
     ``_visible``); ``x`` (N, k) standardised covariates without intercept, named by ``noms``; ``poids`` (N,) baseline
-    population or null; ``grappe`` (N,) codes; ``anneau`` and ``autre`` (N,) flags; ``anneau_cohorte`` (N,) as ``cohorte``.
+    population or null; ``moyennes``, ``ecarts`` (k,) of the covariates before they were standardised; ``grappe`` (N,) codes; ``anneau`` and ``autre`` (N,) flags; ``anneau_cohorte`` (N,) as ``cohorte``.
     """
 
     unites: Array
@@ -41,6 +41,8 @@ class Sample:
     grappe: Array
     x: Array
     noms: tuple[str, ...]
+    moyennes: Array
+    ecarts: Array
     anneau: Array
     anneau_cohorte: Array
     autre: Array
@@ -131,12 +133,12 @@ def prepare(panel: Panel, estimand: Estimand) -> Sample:
     sample = Sample(
         unites=kept["unite"].to_numpy(), annees=annees, y=y, cohorte=_visible(debut, annees, estimand.anticipation),
         debut=debut, poids=None if missing.any() else poids, grappe=_codes(kept["grappe"].to_numpy()),
-        x=np.zeros((kept.height, 0)), noms=(), anneau=anneau,
+        x=np.zeros((kept.height, 0)), noms=(), moyennes=np.zeros(0), ecarts=np.zeros(0), anneau=anneau,
         anneau_cohorte=_visible(since, annees, estimand.anticipation), autre=kept["autre_programme"].to_numpy(),
         traitees_panel=inside, ecartees=ecartees, notes=tuple(notes),
     )  # fmt: skip
-    sample = _covariates(_treatable(sample, estimand), kept, estimand)
-    return enough(sample)
+    sample = enough(_treatable(sample, estimand))
+    return enough(_covariates(sample, kept, estimand))
 
 
 def enough(sample: Sample) -> Sample:
@@ -281,17 +283,19 @@ def _covariates(sample: Sample, units: pl.DataFrame, estimand: Estimand) -> Samp
         for level in sorted(both, key=lambda v: -int((levels == v).sum()))[1:]:
             columns[f"{name} {level}"] = (levels[common] == level).astype(float)
     notes = list(sample.notes)
-    names, kept = [], []
+    names, kept, scales = [], [], []
     for name, column in columns.items():
         spread = float(column.std())
         trial = [*kept, (column - column.mean()) / spread] if spread > 0 else None
         if trial and np.linalg.matrix_rank(np.column_stack([np.ones(len(column)), *trial])) == len(trial) + 1:
             names.append(name)
             kept = trial
+            scales.append((float(column.mean()), spread))
         else:
             notes.append(f"covariable sans information propre, laissée de côté : {name}")
     x = np.column_stack(kept) if kept else np.zeros((len(sample.unites), 0))
-    return replace(sample, x=x, noms=tuple(names), notes=tuple(notes))
+    means, spreads = np.array(scales).reshape(-1, 2).T
+    return replace(sample, x=x, noms=tuple(names), moyennes=means, ecarts=spreads, notes=tuple(notes))
 
 
 def _codes(labels: Array) -> Array:

@@ -210,3 +210,42 @@ def test_a_start_after_the_panel_makes_a_control() -> None:
 def test_a_year_of_anticipation_serves_on_no_side() -> None:
     sample = prepare(Panel(GOOD), declare(anticipation=1))
     assert [int(sample.annees[sample.cell(g, 3, 1)[0]]) for g in sample.cohortes] == [2016, 2017, 2018, 2019]
+
+
+def strange(seed: int) -> tuple[Panel, Estimand]:
+    """A small panel with whatever may go wrong at once: holes, few units, odd cohorts, ties, empty or useless covariates."""
+    rng = np.random.default_rng(seed)
+    n, t = int(rng.choice([rng.integers(2, 12), rng.integers(12, 90), rng.integers(150, 500)])), int(rng.integers(1, 12))
+    annees = np.sort(rng.choice(np.arange(2010, 2024), t, replace=False))
+    cohorte = rng.choice([0, 0, 0, *rng.integers(2011, 2025, 3)], n)
+    y = rng.normal(size=(n, t)) * rng.choice([0.0, 1e-9, 1.0, 1.0, 1.0, 1e9]) + rng.choice([0.0, 5.0])
+    if rng.random() < 0.3:
+        y = np.round(y)
+    world = build(
+        y, cohorte, annees, grappe=rng.integers(0, max(2, n // int(rng.integers(1, 9))), n), poids=rng.choice([rng.choice([0.0, 2.0]), 1.0, 1e6], n),
+        x=rng.choice([rng.normal(), 1.0], n), z=np.where(cohorte > 0, 1.0, rng.normal(size=n)), c=rng.choice(["a", "b", "c"], n),
+        anneau=rng.random(n) < rng.choice([0.0, 0.0, 0.3, 0.9]), autre_programme=rng.random(n) < 0.3,
+    )  # fmt: skip
+    frame = world.panel.frame.with_columns(
+        valeur=pl.when(pl.Series(rng.random(n * t) > rng.choice([0.0, 0.0, 0.02, 0.4]))).then(pl.col("valeur"))
+    )
+    covariables = tuple(rng.choice(["x", "z", "c"], int(rng.integers(0, 4)), replace=False).tolist())
+    plan = declare(
+        str(rng.choice(METHODES)), int(rng.integers(0, 5)), anticipation=int(rng.integers(0, 2)), covariables=covariables,
+        ponderation=str(rng.choice(["unite", "habitant"])), reference=int(rng.integers(2008, 2025)),
+    )  # fmt: skip
+    return Panel(frame), plan
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_no_panel_crashes_and_every_refusal_says_why() -> None:
+    statuses = set()
+    for seed in range(150):
+        panel, plan = strange(seed)
+        found = estimate(panel, plan, seed=seed, draws=39)
+        statuses.add(found.statut)
+        if found.statut == "non estimable":
+            nothing(found)
+        elif found.inference == "permutation":
+            assert found.ligne()["erreur_type"] is None
+    assert {"non estimable", "non crédible"} <= statuses

@@ -339,3 +339,35 @@ def test_the_curve_keeps_the_same_cohorts_when_they_differ() -> None:
     assert both["toutes"][0] == 600
     assert both["toutes"][5] == 210
     assert both["équilibrée"][0] == both["équilibrée"][5] == 210
+
+
+def test_the_unit_of_the_outcome_changes_nothing() -> None:
+    """Populations or euros: every number follows the scale, iterations that stop at an absolute gap included."""
+    base, plan = national(6, units=2_000, treated=500, selection=0.5), declare(covariables=("x",))
+    small = estimate(base.panel, plan, seed=1, draws=199)
+    large = estimate(spoilt(base, 1e6 * pl.col("valeur") + 1e7), plan, seed=1, draws=199)
+    assert small.statut == large.statut
+    assert small.imputation is not None
+    for name, value in small.ligne().items():
+        if name.startswith(("effet", "erreur", "choix_b", "choix_h", "emd", "lissage")) and value is not None:
+            assert large.ligne()[name] == pytest.approx(1e6 * value, rel=1e-6), name
+    assert large.diagnostics.tendance_p == pytest.approx(small.diagnostics.tendance_p, abs=1e-9)
+
+
+def test_the_range_leaves_out_the_years_of_the_epidemic() -> None:
+    base = national(7, units=2_000, treated=500)
+    shock = (pl.col("cohorte") > 0) & pl.col("annee").is_in([2021])
+    found = run(spoilt(base, pl.col("valeur") + pl.when(shock).then(3.0).otherwise(0.0)))
+    choices = {c.choix: c.effet for c in found.choix}
+    assert choices["principal"] > base.truth(3) + 0.5
+    assert choices["sans les années 2020 et 2021"] == pytest.approx(base.truth(3), abs=0.3)
+
+
+def test_the_balance_is_said_in_the_unit_of_each_covariate() -> None:
+    base = national(8, units=2_000, treated=500, selection=0.5)
+    frame = base.panel.frame.with_columns(prix=1000 + 50 * pl.col("x"))
+    found = estimate(Panel(frame), declare(covariables=("prix",)), seed=1, draws=99)
+    row = found.lignes_equilibre()[0]
+    units = frame.unique("unite")
+    means = [float(units.filter((pl.col("cohorte") > 0) == side)["prix"].mean()) for side in (True, False)]
+    assert [row["moyenne_traitees"], row["moyenne_temoins"]] == pytest.approx(means)
