@@ -60,18 +60,21 @@ def _without_number(e: Estimation) -> list[tuple[str, str]]:
 def unlike_controls(e: Estimation) -> list[str]:
     """What makes the controls unlike the treated. A synthetic control is judged on the path before instead.
 
-    Covariates count after the adjustment, which must bring them together, or as they are when there is none; the level of
-    the outcome counts both ways, as no adjustment is made on it.
+    Covariates count after the adjustment, which must bring them together, or as they are when there is none. The level of
+    the outcome counts both ways, as no adjustment is made on it, save for matched units: the others are no longer there.
     """
     if e.estimand.methode == "sdid_permutation":
         return []
-    limit = SMD_APPARIE_MAX if e.estimand.methode == "did_apparie" else SMD_AJUSTE_MAX
+    matched = e.estimand.methode == "did_apparie"
+    limit = SMD_APPARIE_MAX if matched else SMD_AJUSTE_MAX
     found = []
     for row in e.diagnostics.equilibre:
+        after = row.smd_brut if row.smd_ajuste is None else row.smd_ajuste
         if row.nature == "covariable":
-            bad = abs(row.smd_brut) > SMD_BRUT_MAX if row.smd_ajuste is None else abs(row.smd_ajuste) > limit
+            bad = abs(after) > (SMD_BRUT_MAX if row.smd_ajuste is None else limit)
         else:
-            bad = row.nature == "niveau" and max(abs(row.smd_brut), abs(row.smd_ajuste or 0.0)) > SMD_BRUT_MAX
+            worst = abs(after) if matched else max(abs(row.smd_brut), abs(after))
+            bad = row.nature == "niveau" and worst > SMD_BRUT_MAX
         if bad:
             found.append(row.variable)
     return found

@@ -91,13 +91,13 @@ def balance(sample: Sample, weights: Array, adjusted: Array | None, reference: i
 def break_year(sample: Sample) -> int | None:
     """Year in which the controls jump as a series does when its method changes, not as places do; null when none.
 
-    The median control moves, from one period to the next, both far more than it does in other years (``RUPTURE_ECARTS``
-    usual spreads) and as much as half of the usual yearly move of one control. It is an alarm beside the declared breaks
-    (``ruptures``), which need no such luck.
+    The median control moves, from one period to the next and by year between them, both far more than it does at other
+    times (``RUPTURE_ECARTS`` usual spreads) and as much as half of the usual move of one control. It is an alarm beside the
+    declared breaks (``ruptures``), which need no such luck.
     """
     import numpy as np
 
-    moves = np.diff(sample.y[sample.temoin], axis=1)
+    moves = np.diff(sample.y[sample.temoin], axis=1) / np.diff(sample.annees)
     if moves.shape[1] < 4:
         return None
     middle = np.median(moves, axis=0)

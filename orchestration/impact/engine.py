@@ -173,7 +173,7 @@ def _differences(sample: Sample, run: _Run) -> dict[str, Any]:
         weights["habitant"] = lin.weights_of(sample, "habitant")
     if matched:
         pairs = {name: match(sample, w) for name, w in weights.items()}
-        whole, sample = sample, enough(pairs["unite"][0])
+        whole, sample = sample, enough(pairs["unite"][0]).informative()
         weights = {name: w / w.mean() for name, (_, w) in pairs.items()}
     else:
         whole = sample
@@ -194,7 +194,7 @@ def _asymptotic(sample: Sample, whole: Sample, weights: Mapping[str, Array], run
     matched = run.estimand.methode == "did_apparie"
     small = [g for g in sample.cohortes if (sample.cohorte == g).sum() < SOUS_GROUPE_MIN]
     mask = ~np.isin(sample.cohorte, small)
-    sample = enough(sample.keep(mask, f"cohorte de moins de {SOUS_GROUPE_MIN} unités"))
+    sample = enough(sample.keep(mask, f"cohorte de moins de {SOUS_GROUPE_MIN} unités")).informative()
     weights = {name: w[mask] for name, w in weights.items()}
     treated, free = sample.groups()
     clusters = len(set(sample.grappe[sample.traitee | sample.temoin]))
@@ -206,7 +206,8 @@ def _asymptotic(sample: Sample, whole: Sample, weights: Mapping[str, Array], run
 
     # First, on controls alone: the error to expect, the effect that could be seen, the size of the test.
     odds = diag.odds(sample, w)
-    drawn, statistics = lin.random_controls(sample, headline, w, odds, run.draws, run.rng("placebo"))
+    equivalents = diag.effective((w if matched else w * odds)[sample.temoin])
+    drawn, statistics = lin.random_controls(sample, headline, w, odds, run.draws, run.rng("placebo"), equivalents)
     drawn, statistics = drawn[np.isfinite(drawn)], statistics[np.isfinite(statistics)]
     error = Asymptotique(1.0, treated, free, clusters - 1)
     limit = error.around(0.0).haut
@@ -247,8 +248,7 @@ def _asymptotic(sample: Sample, whole: Sample, weights: Mapping[str, Array], run
     beside = _imputation(sample, w, run, error)
 
     # Then what speaks against it.
-    before = lin.last_year_before(sample, run.anticipation)
-    dated = lin.placebo_date(sample, run.horizon, run.anticipation)
+    before, dated = lin.before_start(sample, run.horizon, run.anticipation)
     tests = [one for one in (headline, before, dated) if one is not None]
     line = lin.estimate_linear(sample, tests, weights=w)
 
@@ -261,7 +261,7 @@ def _asymptotic(sample: Sample, whole: Sample, weights: Mapping[str, Array], run
     known = Diagnostics(
         emd=emd, erreur_placebo=spread, placebo_taille=float((np.abs(statistics) > limit).mean()),
         anticipation_p=p_of(before), placebo_date_p=p_of(dated),
-        temoins_equivalents=diag.effective((w if matched else w * odds)[sample.temoin]),
+        temoins_equivalents=equivalents,
         equilibre=_balance(sample, whole, w, run, None if matched else w * odds), rupture_annee=diag.break_year(sample),
         **_trend(study, sample, run, emd, clusters, error), **_neighbours(sample, whole, w, run, headline),
     )  # fmt: skip
@@ -419,7 +419,7 @@ def _neighbours(sample: Sample, whole: Sample, w: Array, run: _Run, headline: li
     w_ring = lin.weights_of(whole, run.estimand.ponderation)[mask]
     cells = {g: touched.cell(g, run.horizon, run.anticipation) for g in touched.cohortes}
     visible = ~np.isin(touched.cohorte, [g for g, (base, window) in cells.items() if base < 0 or not window])
-    touched, w_ring = touched.keep(visible), w_ring[visible]
+    touched, w_ring = touched.keep(visible).informative(), w_ring[visible]
     groups = touched.groups()
     if min(groups) >= GRAPPES_MIN:
         contrast = lin.headline(touched, run.horizon, run.anticipation)
@@ -443,6 +443,7 @@ def _choices(
         clusters = len(set(part.grappe[part.traitee | part.temoin]))
         if min(treated, free) < GRAPPES_MIN:
             return
+        part = part.informative()
         contrast = headline if mask is None else lin.headline(part, run.horizon, run.anticipation)
         value, se = lin.estimate_linear(part, [contrast], weights=w if mask is None else w[mask], **more).at("effet")
         seen = Asymptotique(se, treated, free, clusters - 1).around(value)
@@ -498,10 +499,7 @@ def _by_permutation(sample: Sample, whole: Sample, weights: Mapping[str, Array],
     spread = float(np.nanstd(drawn))
     assigned = lin.reassign(sample, run.draws, run.rng("permutation"))
     curve = lin.events(sample, run.anticipation)
-    before, dated = (
-        lin.last_year_before(sample, run.anticipation),
-        lin.placebo_date(sample, run.horizon, run.anticipation),
-    )
+    before, dated = lin.before_start(sample, run.horizon, run.anticipation)
     tests = [headline, *curve, *(one for one in (before, dated) if one is not None)]
     names = [one.nom for one in tests]
     real = lin.estimate_linear(sample, tests, weights=w).effet
@@ -559,6 +557,7 @@ def _by_permutation(sample: Sample, whole: Sample, weights: Mapping[str, Array],
     choices = [Choix(PRINCIPAL, effet.effet, effet.bas, effet.haut)]
 
     def add(nom: str, part: Sample, weight: Array, **more: Any) -> None:
+        part = part.informative()
         contrast = lin.headline(part, run.horizon, run.anticipation)
         choices.append(Choix(nom, float(lin.estimate_linear(part, [contrast], weights=weight, **more).effet[0])))
 

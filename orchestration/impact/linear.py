@@ -118,6 +118,14 @@ def placebo_date(sample: Sample, horizon: int, anticipation: int) -> Contrast | 
     return _build(sample, "placebo_date", rows, cells)
 
 
+def before_start(sample: Sample, horizon: int, anticipation: int) -> tuple[Contrast | None, Contrast | None]:
+    """(the eve, the dated placebo); with two years before the start they are one comparison, kept as the latter."""
+    before, dated = last_year_before(sample, anticipation), placebo_date(sample, horizon, anticipation)
+    if before is not None and dated is not None and (before.coef == dated.coef).all():
+        before = None
+    return before, dated
+
+
 # --- estimate ----------------------------------------------------------------------------------------------------
 
 
@@ -300,14 +308,21 @@ def permuted(
 
 
 def random_controls(
-    sample: Sample, contrast: Contrast, weights: Array, odds: Array, draws: int, rng: np.random.Generator
+    sample: Sample,
+    contrast: Contrast,
+    weights: Array,
+    odds: Array,
+    draws: int,
+    rng: np.random.Generator,
+    equivalents: float | None = None,
 ) -> tuple[Array, Array]:
     """Random treatments of the controls alone, with the estimator and the clustered error of ``estimate_linear``.
 
     Nothing of what happened to the treated is looked at, so that the error is known before the estimate. As many controls
     as there are treated units (at most half of them) play their part, whole clusters when the treatment divides none,
     drawn by their ``odds`` (N,) of being treated, that they may be like them. Returns (estimates, t statistics), (P,),
-    the estimates brought back to the real numbers of treated and controls; not a number where a draw lost a whole cohort.
+    the estimates brought back to the real number of treated and to the ``equivalents`` controls that the adjustment leaves
+    (all of them by default); not a number where a draw lost a whole cohort.
     """
     import numpy as np
 
@@ -365,6 +380,8 @@ def random_controls(
         error = np.sqrt((psi**2).sum(axis=1) * number / (number - 1))
         statistics[first : first + block] = _over(estimates[first : first + block], error)
     real_treated, real_controls = weights[sample.traitee].sum(), weights[sample.temoin].sum()
+    if equivalents is not None:
+        real_controls = min(real_controls, float(equivalents) * weights[sample.temoin].mean())
     played = size.mean() * wanted.sum()
     ratio = (1 / real_treated + 1 / real_controls) / (1 / played + 1 / (size.sum() - played))
     if np.isfinite(estimates).sum() < draws / 2:

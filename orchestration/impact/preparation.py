@@ -73,6 +73,28 @@ class Sample:
         values = {name: getattr(self, name)[mask] for name in per_unit}
         return replace(self, **values, poids=None if self.poids is None else self.poids[mask], ecartees=ecartees)
 
+    def informative(self) -> Sample:
+        """Covariates standardised on these units, those that are constant or repeat others left out and said."""
+        import numpy as np
+
+        if not self.noms:
+            return self
+        names, kept, means, spreads, notes = [], [], [], [], list(self.notes)
+        for name, column in zip(self.noms, (self.x * self.ecarts + self.moyennes).T, strict=True):
+            mean, spread = float(column.mean()), float(column.std())
+            trial = [*kept, (column - mean) / spread] if spread > 1e-12 * (1 + abs(mean)) else None
+            if trial and np.linalg.matrix_rank(np.column_stack([np.ones(len(column)), *trial])) == len(trial) + 1:
+                names.append(name)
+                means.append(mean)
+                spreads.append(spread)
+                kept = trial
+            else:
+                notes.append(f"covariable sans information propre, laissée de côté : {name}")
+        x = np.column_stack(kept) if kept else np.zeros((len(self.unites), 0))
+        return replace(
+            self, x=x, noms=tuple(names), moyennes=np.array(means), ecarts=np.array(spreads), notes=tuple(notes)
+        )
+
     def shorter(self, horizon: int, anticipation: int) -> Sample:
         """Without the periods that the headline does not use: those before all base years and after all horizons."""
         cells = [self.cell(g, horizon, anticipation) for g in self.cohortes]
@@ -282,20 +304,12 @@ def _covariates(sample: Sample, units: pl.DataFrame, estimand: Estimand) -> Samp
             return sample
         for level in sorted(both, key=lambda v: -int((levels == v).sum()))[1:]:
             columns[f"{name} {level}"] = (levels[common] == level).astype(float)
-    notes = list(sample.notes)
-    names, kept, scales = [], [], []
-    for name, column in columns.items():
-        spread = float(column.std())
-        trial = [*kept, (column - column.mean()) / spread] if spread > 0 else None
-        if trial and np.linalg.matrix_rank(np.column_stack([np.ones(len(column)), *trial])) == len(trial) + 1:
-            names.append(name)
-            kept = trial
-            scales.append((float(column.mean()), spread))
-        else:
-            notes.append(f"covariable sans information propre, laissée de côté : {name}")
-    x = np.column_stack(kept) if kept else np.zeros((len(sample.unites), 0))
-    means, spreads = np.array(scales).reshape(-1, 2).T
-    return replace(sample, x=x, noms=tuple(names), moyennes=means, ecarts=spreads, notes=tuple(notes))
+    if not columns:
+        return sample
+    return replace(
+        sample, x=np.column_stack(list(columns.values())), noms=tuple(columns), moyennes=np.zeros(len(columns)),
+        ecarts=np.ones(len(columns)),
+    ).informative()  # fmt: skip
 
 
 def _codes(labels: Array) -> Array:

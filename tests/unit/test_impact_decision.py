@@ -99,6 +99,9 @@ def test_matched_units_must_be_closer() -> None:
     near = replace(SOUND, equilibre=(Equilibre("x", "covariable", 1.0, 0.0, 0.9, 0.11),))
     assert made(diagnostics=near, plan=plan).echecs == ("equilibre",)
     assert made(diagnostics=near).statut == "positif"
+    left_out = replace(SOUND, equilibre=(Equilibre("y", "niveau", 1.0, 0.0, 1.5, 0.2),))
+    assert made(diagnostics=left_out, plan=plan).statut == "positif"
+    assert made(diagnostics=left_out).echecs == ("equilibre",)
 
 
 def test_a_conclusion_must_withstand_a_trend_and_other_choices() -> None:
