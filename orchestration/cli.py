@@ -103,14 +103,20 @@ def run(origin: str, only: tuple[str, ...], wait: float) -> None:
 
     Sans changement, ne construit ni ne publie rien.
     """
-    from ingestion.fetch import parse_transport
+    from ingestion.fetch import MirrorFolder, parse_transport
     from orchestration import instance
 
-    where = home().ensure()
     try:
-        parse_transport(origin)
+        where = home().ensure()
+    except OSError as error:
+        raise Failure(f"dossier d'état {home().root} inutilisable ({error.strerror}) ; donner DK_HOME à un dossier où l'on peut écrire") from error
+    try:
+        transport = parse_transport(origin)
     except ValueError as error:
         raise Failure(str(error), USAGE) from error
+    # Asked for by a person, a folder that is not there is a slip; under a schedule, each source would say so instead.
+    if isinstance(transport, MirrorFolder) and not transport.folder.is_dir():
+        raise Failure(f"--from {origin} : il n'y a pas de dossier {transport.folder} ; corriger le chemin", USAGE)
     instance.prepare(where)
     # A short process that makes many objects and drops few: looking for cycles often, and once more at exit, is a sixth
     # of an embedded run.
@@ -139,6 +145,9 @@ def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
 
     try:
         chosen = select_sources(only)
+    except DeclarationError as error:
+        raise Failure(str(error), USAGE if only else FAILED) from error
+    try:
         from orchestration.definitions import ARRIVEE, REGISTRE, SOURCES, defs
     except (DeclarationError, dbt_runner.BuildFailed) as error:
         raise Failure(str(error)) from error
@@ -233,17 +242,48 @@ def _refusal(where: Home, result: Any) -> str:
 # --- reading ----------------------------------------------------------------------------------------------------
 
 
+LIGNES_MAX = 500  # rows of a table on the terminal: laying out more takes minutes, and nobody reads them
+
+
 def _table(frame: Any) -> None:
-    """A Polars frame as an aligned table on the terminal."""
+    """A Polars frame as an aligned table on the terminal; what is beyond ``LIGNES_MAX`` is counted, not shown."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, kind in frame.schema.items():
-        table.add_column(name, justify="right" if kind.is_numeric() else "left", overflow="fold")
-    for row in frame.rows():
-        table.add_row(*("" if v is None else f"{v:.12g}" if isinstance(v, float) else str(v) for v in row))
+        table.add_column(Text(name), justify="right" if kind.is_numeric() else "left", overflow="fold")
+    for row in frame.head(LIGNES_MAX).rows():
+        # Text, not str: names hold brackets, which rich would take for its own marks.
+        table.add_row(*(Text("" if v is None else f"{v:.12g}" if isinstance(v, float) else str(v)) for v in row))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
+    if frame.height > LIGNES_MAX:
+        click.echo(f"… et {frame.height - LIGNES_MAX} autres lignes ; --format csv les donne toutes", err=True)
+
+
+def _frame(relation: Any) -> Any:
+    """A DuckDB result as a Polars frame that every form can write: one name per column, no nested nor exotic type."""
+    import polars as pl
+
+    names: list[str] = []
+    for name in relation.columns:
+        rank = sum(other.rsplit("_", 1)[0] == name or other == name for other in names)
+        names.append(f"{name}_{rank + 1}" if name in names else name)
+    odd = [str(kind).split("(")[0] for kind in relation.types]
+    plain = {"BIGINT", "BOOLEAN", "DATE", "DECIMAL", "DOUBLE", "FLOAT", "INTEGER", "SMALLINT", "TIMESTAMP", "TINYINT", "UBIGINT", "UINTEGER", "VARCHAR"}
+    if names == relation.columns and all(kind in plain and "[]" not in str(t) for kind, t in zip(odd, relation.types, strict=True)):
+        return pl.DataFrame(relation)
+    cells = list(zip(*relation.fetchall(), strict=True)) or [()] * len(names)
+
+    def column(kind: str, values: tuple[Any, ...]) -> pl.Series:
+        if kind == "HUGEINT" and all(v is None or -(2**63) <= v < 2**63 for v in values):
+            return pl.Series(values, dtype=pl.Int64)
+        if kind in plain:
+            return pl.Series(values) if any(v is not None for v in values) else pl.Series(values, dtype=pl.String)
+        return pl.Series([None if v is None else str(v) for v in values], dtype=pl.String)
+
+    return pl.DataFrame([column(kind, values).alias(name) for name, kind, values in zip(names, odd, cells, strict=True)])
 
 
 @main.command()
@@ -374,18 +414,50 @@ def query(sql: str, form: str, release_id: str) -> None:
         con.execute("set lock_configuration = true")
         try:
             relation = con.sql(sql)
-            frame = pl.DataFrame(relation) if relation is not None else pl.DataFrame()
+            frame = _frame(relation) if relation is not None else pl.DataFrame()
         except duckdb.Error as error:
             raise Failure(f"requête refusée par DuckDB : {error}", USAGE) from error
     if form == "table":
-        with pl.Config(tbl_rows=-1):
-            _table(frame)
+        _table(frame)
     elif form == "csv":
         click.echo(frame.write_csv(), nl=False)
     elif form == "json":
         click.echo(frame.write_json())
     else:
         frame.write_parquet(sys.stdout.buffer)
+
+
+@main.command()
+@click.argument("indicateur")
+@click.argument("territoire")
+@click.option("--date", "day", default=None, metavar="AAAA-MM-JJ", help="Un jour de la période voulue ; la dernière par défaut.")
+@click.option("--release", "release_id", default="current", show_default=True, metavar="ID", help="Publication interrogée.")
+@click.option("--format", "form", type=click.Choice(["texte", "json"]), default="texte", show_default=True, help="Forme de la réponse.")
+@click.option("--sql", "with_sql", is_flag=True, help="Ajouter le SQL de chaque modèle traversé.")
+def explain(indicateur: str, territoire: str, day: str | None, release_id: str, form: str, with_sql: bool) -> None:
+    """Remonte d'une valeur publiée à ses octets.
+
+    \b
+    Valeur, règle, numérateur et dénominateur, modèles et SQL, contrôles, lignes du fichier, empreinte et adresse.
+    TERRITOIRE est un code officiel, précédé de son niveau s'il en désigne plusieurs :
+      dk explain population_municipale 08105
+      dk explain taux_chomage departement:23 --date 2020-05-01
+    """
+    import datetime as dt
+
+    from orchestration import explain as explanation
+    from orchestration import release
+
+    where = home()
+    try:
+        wanted = dt.date.fromisoformat(day) if day else None
+    except ValueError as error:
+        raise Failure(f"--date {day} : une date s'écrit AAAA-MM-JJ", USAGE) from error
+    try:
+        chain = explanation.explain(where, release.release_folder(where, release_id), indicateur, territoire, wanted, with_sql)
+    except (explanation.ExplainError, release.ReleaseError) as error:
+        raise Failure(str(error), USAGE) from error
+    _say(json.dumps(chain, ensure_ascii=False, indent=1, default=str) if form == "json" else explanation.as_text(chain))
 
 
 @main.command()
