@@ -53,8 +53,8 @@ def checks(source: Source) -> list[Check]:
             min_value=0, max_value=bounds.rejets_part_max,
         ),
         check(
-            "effondrement", "part_de_la_precedente", "moitié moins de lignes que le même fichier auparavant",
-            min_value=0.5,
+            "effondrement", "part_de_la_precedente", "bien moins de lignes que le même fichier auparavant",
+            min_value=bounds.part_precedente_min,
         ),
     ]  # fmt: skip
     found += [

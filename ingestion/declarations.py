@@ -45,7 +45,7 @@ class Strict(BaseModel):
 class Format(Strict):
     """How the bytes of one delivery are laid out. Every key overrides the format of the table."""
 
-    type: Literal["csv", "json", "xlsx", "xls", "yaml"] | None = None
+    type: Literal["csv", "json", "xlsx", "xls", "yaml", "parquet"] | None = None
     encodage: Literal["utf-8", "latin-1"] | None = None
     separateur: str | None = None
     guillemet: str | None = None
@@ -134,7 +134,15 @@ class Livraison(Strict):
     format: Format = Format()
     constantes: dict[str, str] = Field(default_factory=dict)
     live: Live | None = None
+    registre: bool = Field(False, description="read below the register of the installation, whatever the transport")
+    demonstration: bool = Field(False, description="the demonstration world: only the embedded transport provides it")
     note: str = ""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Livraison:
+        if self.registre and self.demonstration:
+            raise ValueError("une livraison vient du registre ou de la démonstration, pas des deux")
+        return self
 
 
 class Mesures(Strict):
@@ -176,7 +184,22 @@ class Attendus(Strict):
     lignes_min: int = 1
     lignes_max: int | None = None
     rejets_part_max: float = 0.05
+    part_precedente_min: float = Field(0.5, description="rows against the last accepted file; 0 when it may shrink")
     remplies: dict[str, float] = Field(default_factory=dict, description="column: smallest share of non-null")
+
+
+class Regle(Strict):
+    """A rule over the columns of one row: ``condition`` is a DuckDB boolean over typed columns.
+
+    A row for which it is false is rejected, at ``colonne``, with ``motif`` (what is wrong) and ``remede``. A condition
+    that is null (a column it needs is empty) rejects nothing.
+    """
+
+    nom: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    condition: str
+    colonne: str
+    motif: str
+    remede: str
 
 
 class TableMeta(Strict):
@@ -203,6 +226,7 @@ class TableMeta(Strict):
     depivot: Depivot | None = None
     eclatement: Eclatement | None = None
     corrections: tuple[Correction, ...] = ()
+    regles: tuple[Regle, ...] = ()
     mesures: Mesures | None = None
     liste: Liste | None = None
     attendus: Attendus = Attendus()
@@ -220,6 +244,32 @@ class Mesure(Strict):
     statut: Literal["observe", "estime", "provisoire"] = "observe"
 
 
+class Saisie(Strict):
+    """How a person fills the column in: what a template offers and what the door checks.
+
+    ``reference`` is ``territoire`` (the code stands in the level told by ``territoire_niveau``), ``intervention``,
+    ``indicateur`` or ``<kind>.<column>`` of another kind of record. ``min`` and ``max`` bound a number.
+    """
+
+    obligatoire: bool = False
+    valeurs: tuple[str, ...] = ()
+    exemple: str = ""
+    reference: Annotated[str, Field(pattern=r"^(territoire|intervention|indicateur|[a-z_]+\.[a-z_]+)$")] | None = None
+    min: float | None = None
+    max: float | None = None
+    aide: str = ""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Saisie:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError("saisie : min dépasse max")
+        if len(set(self.valeurs)) != len(self.valeurs):
+            raise ValueError("saisie : une valeur est écrite deux fois")
+        if self.valeurs and self.exemple and self.exemple not in self.valeurs:
+            raise ValueError(f"saisie : l'exemple « {self.exemple} » n'est pas une des valeurs")
+        return self
+
+
 class ColumnMeta(Strict):
     origine: str | tuple[str, ...] | None = Field(
         None, description="name in the published file; {aa} and {aaaa} stand for the vintage; a list gives variants"
@@ -235,7 +285,17 @@ class ColumnMeta(Strict):
     formats_date: tuple[str, ...] = ()
     decimale: Literal[".", ","] = "."
     mesure: Mesure | None = None
-    confidentialite: Literal["publique", "interne"] = "publique"
+    confidentialite: Literal["publique", "interne", "personnelle"] = Field(
+        "publique", description="personnelle: read and checked at the door, never written after it"
+    )
+    pseudonyme: bool = Field(
+        False, description="a personal column that leaves a keyed pseudonym in the column <name>_pseudonyme"
+    )
+    saisie: Saisie | None = None
+
+    @property
+    def personnelle(self) -> bool:
+        return self.confidentialite == "personnelle"
 
     @property
     def origines(self) -> tuple[str, ...]:
@@ -264,6 +324,16 @@ class Source(Strict):
     columns: tuple[Column, ...]
 
     @property
+    def conservees(self) -> tuple[Column, ...]:
+        """The columns that may be written: all but the personal ones."""
+        return tuple(column for column in self.columns if not column.meta.personnelle)
+
+    @property
+    def saisies(self) -> tuple[Column, ...]:
+        """The columns that a person fills in, in the order of the template."""
+        return tuple(column for column in self.columns if column.meta.saisie)
+
+    @property
     def asset_key(self) -> tuple[str, str, str]:
         return ("landing", self.groupe, self.nom)
 
@@ -282,6 +352,7 @@ class Source(Strict):
             for wanted in filter(None, (rule.code, rule.date, rule.projet, rule.nom, *rule.garder)):
                 if wanted not in names:
                     raise ValueError(f"liste cite {wanted!r}, qui n'est pas une colonne déclarée")
+        self._check_personal(names)
         seen = [item.millesime for item in self.meta.livraisons]
         if len(seen) != len(set(seen)):
             raise ValueError("deux livraisons portent le même millésime")
@@ -290,6 +361,28 @@ class Source(Strict):
         if self.meta.mesures and not (self.meta.mesures.niveau or self.meta.mesures.niveau_colonne):
             raise ValueError("mesures : dire niveau ou niveau_colonne")
         return self
+
+
+    def _check_personal(self, names: list[str]) -> None:
+        """Personal columns are neither keys nor measures, and a pseudonym has a column of its own."""
+        personal = {column.name for column in self.columns if column.meta.personnelle}
+        for column in self.columns:
+            if column.meta.pseudonyme and not column.meta.personnelle:
+                raise ValueError(f"{column.name} : pseudonyme ne vaut que pour une colonne de confidentialité personnelle")
+            if column.meta.pseudonyme and f"{column.name}_pseudonyme" not in names:
+                raise ValueError(f"{column.name} : déclarer aussi la colonne {column.name}_pseudonyme, qui la remplace")
+            if column.meta.mesure and column.meta.personnelle:
+                raise ValueError(f"{column.name} : une donnée personnelle ne peut être une mesure")
+        rule = self.meta.liste
+        for wanted in (*self.meta.cle, *((rule.code, rule.date, rule.projet, rule.nom) if rule else ())):
+            if wanted in personal:
+                raise ValueError(f"{wanted} est une donnée personnelle : elle ne peut être ni clé ni territoire")
+        seen = [regle.nom for regle in self.meta.regles]
+        if len(seen) != len(set(seen)):
+            raise ValueError("deux règles portent le même nom")
+        for regle in self.meta.regles:
+            if regle.colonne not in names or regle.colonne in personal:
+                raise ValueError(f"la règle {regle.nom} cite {regle.colonne!r}, qui n'est pas une colonne conservée")
 
 
 SourceId = Annotated[str, Field(pattern=r"^[a-z0-9_]+__[a-z0-9_]+$")]

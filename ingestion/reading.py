@@ -84,8 +84,8 @@ def technical_schema() -> dict[str, Any]:
 
 
 def table_schema(source: Source) -> dict[str, Any]:
-    """Polars schema of the landed table of a source."""
-    return {column.name: polars_type(column.data_type) for column in source.columns} | technical_schema()
+    """Polars schema of the landed table of a source; what is declared personal is not in it."""
+    return {column.name: polars_type(column.data_type) for column in source.conservees} | technical_schema()
 
 
 def rejets_schema() -> dict[str, Any]:
@@ -358,6 +358,35 @@ def _read_excel(path: Path, chemin: str, fmt: Format) -> pl.DataFrame:
     return frame.with_columns(_ligne=pl.int_range(rank + 2, rank + 2 + frame.height, dtype=pl.Int64))
 
 
+def _read_parquet(path: Path, chemin: str) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+    """All-text frame of a Parquet file whose columns bear their declared names, and the rows refused before it was written.
+
+    Those have a ``_motif``, with the ``_colonne`` and ``_valeur`` that it is about; ``_ligne`` is where each row came from.
+    """
+    import polars as pl
+
+    try:
+        frame = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise ReadingError(f"{chemin} : Parquet illisible ({str(error).splitlines()[0]}) ; fichier tronqué ?") from error
+    nested = [name for name, dtype in frame.schema.items() if dtype.is_nested() or dtype == pl.Binary]
+    if nested:
+        raise ReadingError(f"{chemin} : colonnes qui ne sont pas des valeurs simples ({', '.join(nested)}) ; les écrire en texte")
+    if "_ligne" not in frame.columns:
+        frame = frame.with_row_index("_ligne", offset=1)
+    frame = frame.with_columns(pl.col("_ligne").cast(pl.Int64), pl.exclude("_ligne").cast(pl.String))
+    rejects: list[dict[str, Any]] = []
+    if "_motif" in frame.columns:
+        refused = frame.filter(pl.col("_motif").is_not_null())
+        found = {"colonne": "_colonne", "valeur": "_valeur"}
+        rejects = refused.select(
+            pl.col("_ligne").alias("ligne"), pl.col("_motif").alias("motif"),
+            *((pl.col(n) if n in frame.columns else pl.lit(None, pl.String)).alias(key) for key, n in found.items()),
+        ).to_dicts()  # fmt: skip
+        frame = frame.filter(pl.col("_motif").is_null())
+    return frame, rejects
+
+
 # --- strings to typed rows -------------------------------------------------------------------------------------
 
 
@@ -366,18 +395,23 @@ def _lookalikes(wanted: list[str], present: list[str]) -> str:
     return f" ; lui ressemble : {', '.join(dict.fromkeys(close))}" if close else ""
 
 
-def _rename(frame: pl.DataFrame, source: Source, livraison: Livraison, chemin: str, optional: set[str]) -> pl.DataFrame:
-    """Declared names in place of the producer's; undeclared columns are dropped, constants added."""
+def _rename(
+    frame: pl.DataFrame, source: Source, livraison: Livraison, chemin: str, optional: set[str], declared: bool
+) -> pl.DataFrame:
+    """Declared names in place of the producer's; undeclared and personal columns are dropped, constants added.
+
+    ``declared``: the file bears the declared names, not those that a producer or a person gives.
+    """
     import polars as pl
 
     present = [name for name in frame.columns if not name.startswith("_")]
     picked: list[Any] = [pl.col("_ligne")]
     missing: list[tuple[str, list[str]]] = []
-    for column in source.columns:
+    for column in source.conservees:
         if column.name in livraison.constantes:
             picked.append(pl.lit(livraison.constantes[column.name], pl.String).alias(column.name))
             continue
-        names = origin_names(column, livraison)
+        names = [column.name] if declared else origin_names(column, livraison)
         found = [name for name in names if name in frame.columns]
         if found:
             picked.append(pl.coalesce(found).alias(column.name))
@@ -615,6 +649,8 @@ def _load_raw(path: Path, chemin: str, fmt: Format, origins: list[str], may_be_e
         return _read_excel(path, chemin, fmt), []
     if fmt.type == "json":
         return _read_records(_load_json(path, chemin, fmt), chemin, fmt, origins, may_be_empty), []
+    if fmt.type == "parquet":
+        return _read_parquet(path, chemin)
     if fmt.type == "yaml":
         import yaml
 
@@ -624,7 +660,7 @@ def _load_raw(path: Path, chemin: str, fmt: Format, origins: list[str], may_be_e
         except yaml.YAMLError as error:
             raise ReadingError(f"{chemin} : YAML illisible ({error})") from error
         return _read_records(document, chemin, fmt, origins, may_be_empty), []
-    raise ReadingError(f"{chemin} : la déclaration ne dit pas le format (csv, json, xlsx, xls ou yaml)")
+    raise ReadingError(f"{chemin} : la déclaration ne dit pas le format (csv, json, xlsx, xls, yaml ou parquet)")
 
 
 def read_file(source: Source, livraison: Livraison, snapshot: Snapshot, blob: Path) -> Reading:
@@ -665,7 +701,10 @@ def read_file(source: Source, livraison: Livraison, snapshot: Snapshot, blob: Pa
         pattern = re.compile(meta.depivot.motif)
         optional = {c.name for c in source.columns if not c.meta.origines and c.name in frame.columns}
         optional |= set(pattern.groupindex)
-    frame = _rename(frame, source, livraison, chemin, optional)
+    # A file written before a column was added to its layout has no such column, unless it always had to be filled in.
+    optional |= {c.name for c in source.columns if c.meta.saisie and not c.meta.saisie.obligatoire}
+    optional |= {f"{c.name}_pseudonyme" for c in source.columns if c.meta.pseudonyme}
+    frame = _rename(frame, source, livraison, chemin, optional, fmt.type == "parquet")
     lines_before = set(frame["_ligne"].to_list())
     if meta.eclatement:
         rule = meta.eclatement
@@ -713,7 +752,7 @@ def _type_rows(frame: pl.DataFrame, source: Source, rejects: _Rejects) -> pl.Dat
     meta = source.meta
     marks = {*meta.manquants, *meta.secrets, *meta.non_diffuses}
     prepared = []
-    for column in source.columns:
+    for column in source.conservees:
         value = pl.col(column.name)
         if column.meta.remplacer:
             value = value.replace(column.meta.remplacer)
@@ -722,7 +761,7 @@ def _type_rows(frame: pl.DataFrame, source: Source, rejects: _Rejects) -> pl.Dat
             prepared.append(pl.col(column.name).alias(f"_brut_{column.name}"))
     frame = frame.with_columns(prepared)
     steps = []
-    for column in source.columns:
+    for column in source.conservees:
         value = pl.col(column.name)
         if column.meta.extraire:
             value = value.str.extract(column.meta.extraire)
@@ -731,15 +770,15 @@ def _type_rows(frame: pl.DataFrame, source: Source, rejects: _Rejects) -> pl.Dat
         if column.meta.extraire or column.meta.completer:
             steps.append(value.alias(column.name))
     extracted = frame.with_columns(steps) if steps else frame
-    typed = extracted.with_columns(_typed(column).alias(f"_type_{column.name}") for column in source.columns)
+    typed = extracted.with_columns(_typed(column).alias(f"_type_{column.name}") for column in source.conservees)
     # The reject shows what the producer wrote, so the masks look at the texts as published.
-    typed = typed.with_columns(frame[column.name].alias(column.name) for column in source.columns)
-    for column in source.columns:
+    typed = typed.with_columns(frame[column.name].alias(column.name) for column in source.conservees)
+    for column in source.conservees:
         wrong = pl.col(column.name).is_not_null() & pl.col(f"_type_{column.name}").is_null()
         reason = EXPLANATIONS.get(column.meta.type, "aucune valeur au motif déclaré dans ce texte")
         typed = rejects.take(typed, wrong, column.name, reason)
-    return typed.with_columns(pl.col(f"_type_{c.name}").alias(c.name) for c in source.columns).drop(
-        f"_type_{c.name}" for c in source.columns
+    return typed.with_columns(pl.col(f"_type_{c.name}").alias(c.name) for c in source.conservees).drop(
+        f"_type_{c.name}" for c in source.conservees
     )
 
 
@@ -752,7 +791,7 @@ def _check_keys(frame: pl.DataFrame, source: Source, livraison: Livraison, rejec
         frame = rejects.take(frame, pl.col(name).is_null(), name, "clé vide")
     rank = pl.int_range(pl.len()).over(key)
     if frame.select(rank.max() > 0).item() if frame.height else False:
-        values = [c.name for c in source.columns if c.name not in key and c.meta.type in ("nombre", "entier", "date")]
+        values = [c.name for c in source.conservees if c.name not in key and c.meta.type in ("nombre", "entier", "date")]
         if source.meta.doublons == "rejeter_si_differents" and values:
             differ = pl.any_horizontal(pl.col(v).n_unique().over(key) > 1 for v in values)
             frame = rejects.take(frame, differ, key[-1], f"clé en double ({', '.join(key)}) aux valeurs différentes")
