@@ -10,15 +10,16 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from ingestion.declarations import Liste, Niveau, Source, Strict, load_sources
+from ingestion.declarations import PROJECT, Liste, Niveau, Source, Strict, load_sources
 
 CATALOGUE = Path(__file__).resolve().parent / "catalogue"
 
@@ -94,6 +95,11 @@ AGREGATION_DU_CALCUL = {
     "somme": "somme", "ratio": "ratio_num_den", "moyenne_ponderee": "moyenne_ponderee", "valeur": "non_agregeable",
 }  # fmt: skip
 SOMMABLES = {"effectif", "stock", "montant"}
+SOMMABLES_INTERNES = {"effectif", "montant", "public"}
+# Internal measures are published no finer: records below are in the evaluators' tables only.
+NIVEAUX_INTERNES = ("departement", "region", "national", "perimetre")
+# Measures that an indicator reports for itself by actions; what they mean follows from its own calculation.
+RAPPORTEES = ("action_quantite", "action_reference", "action_lignes")
 CODES_MEMBRE = {
     "commune": r"^(\d{2}|2[AB])\d{3}$",
     "epci": r"^\d{9}$",
@@ -104,6 +110,38 @@ CODES_MEMBRE = {
 
 class CatalogueError(ValueError):
     """A file of the catalogue is malformed; the message lists every fault, in French."""
+
+
+class Famille(Strict):
+    """One family of measures drawn from internal records (``familles_internes`` of ``dbt_project.yml``).
+
+    A measure is the name of its family, followed by ``__`` and its object when it has one.
+    """
+
+    registre: str
+    objet: Literal["intervention", "indicateur", "operateur"] | None = None
+    nature: Literal["effectif", "montant", "public", "moyenne", "mediane", "selon_unite"]
+    unite: str
+    flux: bool = False
+
+
+@cache
+def familles_internes() -> dict[str, Famille]:
+    """Families of internal measures by name, as dbt reads them: both sides share one declaration."""
+    variables = yaml.load((PROJECT / "dbt_project" / "dbt_project.yml").read_text(encoding="utf-8"), Loader=_Loader)["vars"]
+    return {name: Famille(**facts) for name, facts in variables["familles_internes"].items()}
+
+
+@cache
+def operateurs() -> frozenset[str]:
+    """Short names of the operators of the first circle, as internal measures write them."""
+    variables = yaml.load((PROJECT / "dbt_project" / "dbt_project.yml").read_text(encoding="utf-8"), Loader=_Loader)["vars"]
+    return frozenset(variables["operateurs_premier_cercle"])
+
+
+def famille_de(mesure: str) -> Famille | None:
+    """The family of an internal measure, or None when the measure is not an internal one."""
+    return familles_internes().get(mesure.partition("__")[0])
 
 
 class Contrefactuel(Strict):
@@ -138,6 +176,13 @@ class Calcul(Strict):
             raise ValueError("une moyenne pondérée, et elle seule, a un poids")
         if self.exhaustif and self.type != "somme":
             raise ValueError("exhaustif ne vaut que pour une somme : un territoire absent y compte zéro")
+        internes = [m for m in self.mesures if famille_de(m)]
+        if internes and self.exhaustif:
+            raise ValueError(f"« {internes[0]} » vient d'un registre : ce sont ses expéditeurs qui le couvrent, retirer exhaustif")
+        if internes and not (self.niveaux and set(self.niveaux) <= set(NIVEAUX_INTERNES)):
+            raise ValueError(
+                f"« {internes[0]} » vient de relevés internes : écrire niveaux, parmi {', '.join(NIVEAUX_INTERNES)} (rien de plus fin n'est publié)"
+            )
         return self
 
     @property
@@ -477,7 +522,9 @@ def _check_measures(catalogue: Catalogue, declared: Declarations) -> Iterator[st
         calcul = indicateur.calcul
         for mesure in calcul.mesures if calcul else ():
             natures = declared.mesures.get(mesure)
-            if mesure.startswith(PROGRAMME):
+            if famille_de(mesure) or "__" in mesure:
+                yield from (f"{where} : {fault}" for fault in _internal_faults(mesure, indicateur, by_id.keys()))
+            elif mesure.startswith(PROGRAMME):
                 item = by_id.get(mesure.removeprefix(PROGRAMME))
                 yield from (f"{where} : {fault}" for fault in _programme_faults(mesure, item, declared))
             elif natures is None:
@@ -488,6 +535,33 @@ def _check_measures(catalogue: Catalogue, declared: Declarations) -> Iterator[st
     for rupture in catalogue.ruptures:
         if rupture.mesure not in declared.mesures and rupture.mesure not in BAROMETRES:
             yield f"ruptures.yml, {rupture.mesure} : mesure inconnue des sources déclarées ; corriger son identifiant"
+
+
+def _internal_faults(mesure: str, indicateur: Indicateur, interventions: Collection[str]) -> Iterator[str]:
+    """What is wrong with a measure of an internal family, within the calculation that cites it."""
+    name, joint, objet = mesure.partition("__")
+    famille, calcul = famille_de(mesure), indicateur.calcul
+    if famille is None:
+        yield f"« {mesure} » : famille interne « {name} » inconnue ; prendre une de familles_internes (dbt_project/dbt_project.yml)"
+        return
+    if famille.objet is None:
+        if joint:
+            yield f"« {mesure} » : la famille {name} n'a pas d'objet ; écrire {name}"
+    elif not objet:
+        yield f"« {mesure} » : la famille {name} veut un objet ; écrire {name}__ suivi de son identifiant ({famille.objet})"
+    elif famille.objet == "intervention" and objet not in interventions:
+        yield f"« {mesure} » : l'intervention {objet} n'est pas au catalogue ; corriger son identifiant"
+    elif famille.objet == "indicateur" and objet != indicateur.indicateur_id:
+        yield f"« {mesure} » : un indicateur n'est remonté que pour lui-même ; écrire {name}__{indicateur.indicateur_id}"
+    elif famille.objet == "operateur" and objet not in operateurs():
+        yield f"« {mesure} » : l'opérateur {objet} n'est pas du premier cercle ; choisir parmi {', '.join(sorted(operateurs()))}"
+    if calcul is None or name in RAPPORTEES:
+        return
+    summed = calcul.type in ("somme", "ratio") or mesure == calcul.poids
+    if summed and famille.nature not in SOMMABLES_INTERNES:
+        yield f"« {mesure} » ({famille.nature}) ne s'additionne pas ; prendre un calcul de type valeur (R-AGR)"
+    if calcul.type == "valeur" and famille.nature in SOMMABLES_INTERNES:
+        yield f"« {mesure} » ({famille.nature}) s'additionne ; prendre un calcul de type somme (R-AGR)"
 
 
 def _programme_faults(mesure: str, item: Intervention | None, declared: Declarations) -> Iterator[str]:

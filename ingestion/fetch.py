@@ -2,8 +2,10 @@
 
 Three transports: ``embedded`` (files shipped with the package), ``mirror:`` (a folder or a base URL laid out as the
 declared ``chemin``) and ``live`` (where the producer publishes). Whatever the transport, sources declared
-``embarque: toujours`` come from the package itself. Nothing is parsed here: what is refused is refused because it is
-not the published file at all (error page, cut transfer, empty file, file beyond the declared size).
+``embarque: toujours`` come from the package itself, and deliveries declared ``registre`` from the register of admitted
+records of the installation; those declared ``demonstration`` come with ``embedded`` only. Nothing is parsed here: what
+is refused is refused because it is not the published file at all (error page, cut transfer, empty file, file beyond the
+declared size).
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     import requests
 
     from ingestion.declarations import Livraison, Source
+    from ingestion.paths import Home
     from ingestion.snapshots import Snapshot
 
 PACKAGE = Path(__file__).resolve().parent
@@ -99,14 +102,21 @@ class Fetched:
 
 
 @dataclass(frozen=True)
-class _Ask:
-    """One file to obtain: who asks (for messages), from where, how much at most (bytes), what to do if it is gone."""
+class Ask:
+    """One file to obtain: who asks (for messages), from where, how much at most (bytes), what to do if it is gone.
+
+    ``jeton`` is a bearer token, sent to this very address and to no other: no redirection is then followed.
+    ``denied`` says what to do about a refused access. With a ``body`` (JSON) the request is a POST.
+    """
 
     label: str
     url: str
     limit: int
     remedy: str
     hosts: frozenset[str] = frozenset()
+    jeton: str | None = field(default=None, repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    denied: str = "vérifier que le fichier est toujours public, ou les droits sur le miroir"
 
     @property
     def shown(self) -> str:
@@ -133,7 +143,7 @@ def redact(url: str) -> str:
 class _Sink:
     """A temporary file in ``into``, hashed and guarded while it is written; removed unless ``finish`` succeeded."""
 
-    def __init__(self, ask: _Ask, into: Path) -> None:
+    def __init__(self, ask: Ask, into: Path) -> None:
         self.ask, self.octets, self._digest, self._head, self._done = ask, 0, hashlib.sha256(), b"", False
         try:
             into.mkdir(parents=True, exist_ok=True)
@@ -186,20 +196,20 @@ class _Sink:
         )
 
 
-def _too_large(ask: _Ask) -> FetchError:
+def _too_large(ask: Ask) -> FetchError:
     return ask.error(
         f"le fichier dépasse {ask.limit // 1_000_000} Mo, téléchargement arrêté",
         "si cette taille est normale, relever taille_max_mo dans la déclaration",
     )
 
 
-def _web_page(ask: _Ask) -> FetchError:
+def _web_page(ask: Ask) -> FetchError:
     return ask.error(
         "c'est une page web, non un fichier de données (page d'erreur ou de maintenance probable)", PLUS_TARD
     )
 
 
-def _copy(path: Path, ask: _Ask, into: Path) -> Fetched:
+def _copy(path: Path, ask: Ask, into: Path) -> Fetched:
     with _Sink(ask, into) as sink:
         try:
             stream = path.open("rb")
@@ -221,6 +231,20 @@ def _copy(path: Path, ask: _Ask, into: Path) -> Fetched:
 
 def _utc_now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
+
+
+class _Bearer:
+    """Adds a bearer token to a request; shows nothing of it."""
+
+    def __init__(self, jeton: str) -> None:
+        self._jeton = jeton
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._jeton}"
+        return request
+
+    def __repr__(self) -> str:
+        return "_Bearer(***)"
 
 
 class Http:
@@ -267,7 +291,7 @@ class Http:
         session.get_redirect_target = lambda response: None  # type: ignore[method-assign]
         return session
 
-    def get(self, ask: _Ask, into: Path, previous: Snapshot | None = None) -> Fetched:
+    def get(self, ask: Ask, into: Path, previous: Snapshot | None = None) -> Fetched:
         """The file at ``ask.url``, in a temporary file of ``into``; asked conditionally when ``previous`` is given.
 
         ``previous`` serves only if it came from the same URL: the ETag and date of another server say nothing here.
@@ -291,7 +315,7 @@ class Http:
                     ) from None
                 self._sleep(self._random() * min(30, 2**attempt) if failure.wait is None else failure.wait)
 
-    def _once(self, ask: _Ask, into: Path, previous: Snapshot | None) -> Fetched:
+    def _once(self, ask: Ask, into: Path, previous: Snapshot | None) -> Fetched:
         import requests
 
         headers = {}
@@ -299,10 +323,21 @@ class Http:
             headers["If-None-Match"] = previous.etag
         if previous is not None and previous.last_modified:
             headers["If-Modified-Since"] = previous.last_modified
+        options: dict[str, Any] = {"stream": True, "timeout": self._timeout}
+        if ask.body is not None:
+            options["data"] = ask.body
+            options["headers"] = {**headers, "Content-Type": "application/json"}
+        else:
+            options["headers"] = headers
+        if ask.jeton is not None:
+            # As ``auth``, not as a header: a .netrc that knows the host would replace the header.
+            options["auth"] = _Bearer(ask.jeton)
+            if ask.url.startswith("http:"):  # this machine itself: no proxy reads a token in clear
+                options["proxies"] = {"http": None, "https": None, "all": None}
         url, deadline = ask.url, time.monotonic() + self._total
         for _ in range(REDIRECTS + 1):
             try:
-                response = self._session.get(url, stream=True, timeout=self._timeout, headers=headers)
+                response = self._session.request("GET" if ask.body is None else "POST", url, **options)
             except requests.exceptions.SSLError as error:
                 if "CERTIFICATE_VERIFY_FAILED" in str(error):
                     raise ask.error(
@@ -322,13 +357,19 @@ class Http:
                 ) from None
             with response:
                 if response.status_code in (301, 302, 303, 307, 308) and "Location" in response.headers:
+                    if ask.jeton is not None or ask.body is not None:
+                        raise ask.error(
+                            "redirection refusée : le jeton n'est envoyé qu'à l'adresse configurée",
+                            "corriger « base » du connecteur, ou demander à l'hébergeur pourquoi il redirige",
+                            response.status_code,
+                        )
                     url = self._next_hop(ask, url, response.headers["Location"])
                     continue
                 return self._receive(ask, into, response, previous if headers else None, deadline)
         raise ask.error(f"plus de {REDIRECTS} redirections", "vérifier l'adresse dans un navigateur et la corriger")
 
     @staticmethod
-    def _next_hop(ask: _Ask, url: str, location: str) -> str:
+    def _next_hop(ask: Ask, url: str, location: str) -> str:
         remedy = "vérifier l'adresse ; si cet hôte est bien du producteur, l'ajouter à live.hotes dans la déclaration"
         try:
             target = urljoin(url, location)
@@ -347,7 +388,7 @@ class Http:
         return target
 
     def _receive(
-        self, ask: _Ask, into: Path, response: requests.Response, previous: Snapshot | None, deadline: float
+        self, ask: Ask, into: Path, response: requests.Response, previous: Snapshot | None, deadline: float
     ) -> Fetched:
         import urllib3
 
@@ -363,11 +404,7 @@ class Http:
         if status in (408, 429) or status >= 500:
             raise _Transient(f"le serveur répond HTTP {status}", status, self._retry_after(headers.get("Retry-After")))
         if status in (401, 403):
-            raise ask.error(
-                f"accès refusé (HTTP {status})",
-                "vérifier que le fichier est toujours public, ou les droits sur le miroir",
-                status,
-            )
+            raise ask.error(f"accès refusé (HTTP {status})", ask.denied, status)
         if status in (404, 410):
             raise ask.error(f"ressource absente ou retirée (HTTP {status})", statut_http=status)
         if status != 200:
@@ -457,6 +494,8 @@ class Transport(ABC):
 
     def provides(self, source: Source, livraison: Livraison) -> bool:
         """Whether this transport can be asked for the delivery; asking does not touch the network."""
+        if livraison.registre or livraison.demonstration:
+            return False  # see ``carrier``
         return source.meta.embarque == "toujours" or self._provides(source, livraison)
 
     def list_files(self, source: Source, livraison: Livraison) -> list[str]:
@@ -505,7 +544,7 @@ class Transport(ABC):
         if source.meta.embarque == "toujours":
             remedy = "ce fichier fait partie du paquet ; le réinstaller ou corriger « chemin »"
             path = _inside(self.package, chemin, label, remedy)
-            found = _copy(path, _Ask(label, f"paquet:{chemin}", limit, remedy), into)
+            found = _copy(path, Ask(label, f"paquet:{chemin}", limit, remedy), into)
             return Fetched(found.path, found.sha256, found.octets, found.url, transport="embedded")
         return self._fetch(label, livraison, chemin, limit, previous, into)
 
@@ -578,7 +617,7 @@ class Embedded(Transport):
             raise FetchError(
                 f"{label} : l'archive embarquée {self.archive.name} ne contient pas « {member} » ; {remedy}"
             )
-        return _copy(folder / member, _Ask(label, f"{self.name}:{self.archive.name}/{member}", limit, remedy), into)
+        return _copy(folder / member, Ask(label, f"{self.name}:{self.archive.name}/{member}", limit, remedy), into)
 
 
 class MirrorFolder(Transport):
@@ -607,7 +646,7 @@ class MirrorFolder(Transport):
         remedy = "le déposer sous ce chemin dans le miroir, ou corriger « mirror:DOSSIER »"
         path = _inside(self._root(label), chemin, label, remedy)
         # The folder's own place on this machine is nobody's business once the snapshot is published.
-        return _copy(path, _Ask(label, f"mirror:{self.folder.name}/{chemin}", limit, remedy), into)
+        return _copy(path, Ask(label, f"mirror:{self.folder.name}/{chemin}", limit, remedy), into)
 
 
 class MirrorHttp(Transport):
@@ -630,7 +669,7 @@ class MirrorHttp(Transport):
     def _expand(self, label: str, pattern: str) -> list[str]:
         if self._inventory is None:
             remedy = f"publier {INVENTAIRE} (séparateur « ; », première colonne « fichier ») ou prendre mirror:DOSSIER"
-            ask = _Ask(label, self._url(INVENTAIRE), 50_000_000, remedy)
+            ask = Ask(label, self._url(INVENTAIRE), 50_000_000, remedy)
             with tempfile.TemporaryDirectory(prefix="dk-inventaire-") as folder:
                 try:
                     path = self.http.get(ask, Path(folder)).path
@@ -654,7 +693,7 @@ class MirrorHttp(Transport):
         self, label: str, livraison: Livraison, chemin: str, limit: int, previous: Snapshot | None, into: Path
     ) -> Fetched:
         remedy = "le déposer sous ce chemin dans le miroir, ou corriger « mirror:URL »"
-        return self.http.get(_Ask(label, self._url(chemin), limit, remedy), into, previous)
+        return self.http.get(Ask(label, self._url(chemin), limit, remedy), into, previous)
 
 
 class Live(Transport):
@@ -708,7 +747,78 @@ class Live(Transport):
             "ou prendre mirror:DOSSIER"
         )
         hosts = frozenset(h.lower() for h in (*HOTES.get(live.protocole, ()), *live.hotes, *self.hotes))
-        return self.http.get(_Ask(label, self.url(livraison), limit, remedy, hosts), into, previous)
+        return self.http.get(Ask(label, self.url(livraison), limit, remedy, hosts), into, previous)
+
+
+class Register(Transport):
+    """The admitted records of the installation, ``DK_HOME/registre``, whatever the transport of the run.
+
+    An empty register lists no file, which is no failure: nobody sent anything yet.
+    """
+
+    name = "registre"
+
+    def __init__(self, folder: Path, package: Path = PACKAGE) -> None:
+        super().__init__(package)
+        self.folder = folder
+
+    def provides(self, source: Source, livraison: Livraison) -> bool:
+        return livraison.registre
+
+    def list_files(self, source: Source, livraison: Livraison) -> list[str]:
+        _check_chemin(self._label(source, livraison, livraison.chemin), livraison.chemin)
+        return self._expand("", livraison.chemin)
+
+    def _provides(self, source: Source, livraison: Livraison) -> bool:
+        return livraison.registre
+
+    def _expand(self, label: str, pattern: str) -> list[str]:
+        return _in_folder(self.folder, pattern)
+
+    def _fetch(
+        self, label: str, livraison: Livraison, chemin: str, limit: int, previous: Snapshot | None, into: Path
+    ) -> Fetched:
+        remedy = "le rendre au registre depuis une sauvegarde, ou déposer à nouveau le fichier d'origine"
+        path = _inside(self.folder, chemin, label, remedy)
+        return replace(_copy(path, Ask(label, f"registre:{chemin}", limit, remedy), into), transport=self.name)
+
+
+class Demonstration(Transport):
+    """The demonstration world: generated from its seed, admitted by the same checks as what people send."""
+
+    name = "embedded"
+
+    def __init__(self, where: Home, package: Path = PACKAGE) -> None:
+        super().__init__(package)
+        self.where = where
+
+    def provides(self, source: Source, livraison: Livraison) -> bool:
+        return livraison.demonstration
+
+    def _provides(self, source: Source, livraison: Livraison) -> bool:
+        return livraison.demonstration
+
+    def _expand(self, label: str, pattern: str) -> list[str]:
+        raise FetchError(f"{label} : une livraison de démonstration est un seul fichier ; corriger « chemin »")
+
+    def _fetch(
+        self, label: str, livraison: Livraison, chemin: str, limit: int, previous: Snapshot | None, into: Path
+    ) -> Fetched:
+        from ingestion.records.admission import demonstration
+
+        remedy = "corriger « chemin », ou retirer la livraison de démonstration de la déclaration"
+        path = _inside(demonstration(self.where), chemin, label, remedy)
+        return _copy(path, Ask(label, f"demonstration:{chemin}", limit, remedy), into)
+
+
+def carrier(transport: Transport, livraison: Livraison, where: Home) -> Transport:
+    """Who brings a delivery in a run that asked for ``transport``: the register for ``registre`` deliveries, the
+    demonstration world for ``demonstration`` ones if the run is embedded, and ``transport`` itself for all others."""
+    if livraison.registre:
+        return Register(where.registre, transport.package)
+    if livraison.demonstration and isinstance(transport, Embedded):
+        return Demonstration(where, transport.package)
+    return transport
 
 
 def parse_transport(text: str) -> Transport:

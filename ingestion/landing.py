@@ -94,10 +94,10 @@ def _write_json(document: Any, path: Path) -> None:
 
 
 def _collect(
-    source: Source, livraison: Livraison, store: SnapshotStore, transport: Transport, into: Path, landing: Landing
+    source: Source, livraison: Livraison, store: SnapshotStore, transport: Transport, where: Home, into: Path, landing: Landing
 ) -> list[Etat]:
-    """Asks the transport for the files of one delivery; every failure becomes a state, never an exception."""
-    from ingestion.fetch import FetchError
+    """Asks for the files of one delivery; every failure becomes a state, never an exception."""
+    from ingestion.fetch import FetchError, carrier
 
     def etat(chemin: str, statut: str, motif: str = "", demandee: bool = True) -> Etat:
         return Etat(
@@ -108,14 +108,20 @@ def _collect(
     known = sorted(
         {s.chemin for s in store.history(source.source_id) if s.millesime == livraison.millesime}
     )
+    transport = carrier(transport, livraison, where)
     if not transport.provides(source, livraison):
         why = f"le transport « {transport.name} » ne fournit pas cette livraison"
+        if livraison.demonstration:
+            # Real data replace the demonstration world; they never keep its last version.
+            return [etat(livraison.chemin, ABSENTE, why, False)]
         return [etat(chemin, CONSERVEE, why, False) for chemin in known] or [etat(livraison.chemin, ABSENTE, why, False)]
     try:
         files = transport.list_files(source, livraison)
     except FetchError as error:
         landing.problemes.append(str(error))
         return [etat(chemin, CONSERVEE, str(error)) for chemin in known] or [etat(livraison.chemin, ABSENTE, str(error))]
+    if not files and not known:
+        return [etat(livraison.chemin, ABSENTE, "aucun fichier reçu", False)]
     etats = []
     for chemin in files:
         previous = store.reusable(source.source_id, livraison.millesime, chemin)
@@ -258,13 +264,15 @@ def land(
         collected = [
             (livraison, etat)
             for livraison in source.meta.livraisons
-            for etat in _collect(source, livraison, store, transport, into, landing)
+            for etat in _collect(source, livraison, store, transport, where, into, landing)
         ]
     finally:
         shutil.rmtree(into, ignore_errors=True)
     history = store.history(source.source_id)
     fichiers = [
         _Fichier(livraison, etat, [s for s in history if (s.millesime, s.chemin) == (livraison.millesime, etat.chemin)])
+        if etat.demandee or not livraison.demonstration
+        else _Fichier(livraison, etat, [])
         for livraison, etat in collected
     ]
     _read_all(source, fichiers, store, where.work / "lectures" / source.source_id)
@@ -364,7 +372,7 @@ def write_registry(sources: list[Source], where: Home) -> None:
         [
             {"source_id": s.source_id, "colonne": c.name, "colonne_origine": " | ".join(c.meta.origines) or None,
              "type": c.data_type, "unite": c.meta.unite, "description": c.description}
-            for s in sources for c in s.columns
+            for s in sources for c in s.conservees
         ],
         schema={k: pl.String for k in ("source_id", "colonne", "colonne_origine", "type", "unite", "description")},
     )  # fmt: skip

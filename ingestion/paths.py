@@ -11,7 +11,12 @@ from ingestion.declarations import PROJECT
 
 @dataclass(frozen=True)
 class Home:
-    """The folders of one installation. ``work`` can be rebuilt from ``snapshots``; ``releases`` are immutable."""
+    """The folders of one installation. ``work`` can be rebuilt from ``snapshots``; ``releases`` are immutable.
+
+    Records that people send come in by ``depot``; their originals and what is answered to them hold personal data and
+    stay in ``restreint`` and ``retours``, for the days that the retention allows; what was admitted of them, which
+    holds none, is in ``registre``.
+    """
 
     root: Path
 
@@ -43,9 +48,43 @@ class Home:
     def candidate(self) -> Path:
         return self.work / "candidat"
 
+    @property
+    def depot(self) -> Path:
+        return self.root / "depot"
+
+    @property
+    def registre(self) -> Path:
+        return self.root / "registre"
+
+    @property
+    def restreint(self) -> Path:
+        return self.root / "restreint"
+
+    @property
+    def retours(self) -> Path:
+        return self.root / "retours"
+
+    @property
+    def connecteurs(self) -> Path:
+        """The connectors that this installation configured; the file need not exist."""
+        return self.root / "connecteurs.yml"
+
     def ensure(self) -> Home:
         for folder in (self.snapshots, self.landing / "mesures", self.releases, self.dagster):
             folder.mkdir(parents=True, exist_ok=True)
+        self.registre.mkdir(mode=0o750, exist_ok=True)
+        # Exact values of internal records pass through these two: closed at birth, like what is made of them.
+        for folder in (self.work, self.snapshots):
+            if folder.stat().st_mode & 0o077 and not any(self.releases.iterdir()):
+                folder.chmod(0o700)
+        if not self.depot.exists():
+            # Closed at birth; whoever lets a group or an SFTP account deposit files opens it, and it stays so.
+            self.depot.mkdir(mode=0o700)
+        for folder in (self.restreint, self.retours):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            # Whatever the umask was, and whatever someone did since: nobody else reads these.
+            if folder.stat().st_mode & 0o777 != 0o700:
+                folder.chmod(0o700)
         return self
 
 

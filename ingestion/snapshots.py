@@ -189,8 +189,9 @@ class SnapshotStore:
 
         Bytes equal to the latest snapshot of the same (source, millesime, chemin) add nothing but a ``touch``; so
         do the same bytes gzipped or gunzipped, because a mirror's packing is not a revision by the producer.
-        Rule R-REV: the first snapshot is known on ``livraison.publie_le``; a different one is a silent revision,
-        known on the UTC date it was obtained and never before the one that it replaces.
+        Rule R-REV: the first snapshot is known on ``livraison.publie_le``, or for a file of the register, which nobody
+        published, on the UTC date it was obtained; a different one is a silent revision, known on the UTC date it was
+        obtained and never before the one that it replaces.
 
         Raises SnapshotError (hash not as announced, disk full, folder not writable) with the store as it was.
         """
@@ -285,7 +286,11 @@ class SnapshotStore:
                 self._place(staged, sha256)  # brings back a blob that was lost or damaged
             self._touch(source_id, livraison.millesime, chemin)
             return previous, False
-        connue_le = max(now.date().isoformat(), previous.connue_le) if previous else livraison.publie_le.isoformat()
+        today = now.date().isoformat()
+        if previous:
+            connue_le = max(today, previous.connue_le)
+        else:
+            connue_le = today if livraison.registre else livraison.publie_le.isoformat()
         snapshot = Snapshot(
             source_id=source_id,
             millesime=livraison.millesime,

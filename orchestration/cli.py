@@ -16,8 +16,9 @@ import click
 
 from ingestion.declarations import PROJECT, DeclarationError
 from ingestion.paths import Home, home
+from orchestration.records_cli import records
+from orchestration.terminal import BUSY, FAILED, LATE, OK, USAGE, Failure, Group
 
-OK, FAILED, USAGE, LATE, BUSY = 0, 1, 2, 3, 75
 EXITS = """
 \b
 Codes de sortie :
@@ -29,40 +30,11 @@ Codes de sortie :
 """
 
 
-class Failure(click.ClickException):
-    """An error for a person: its message, no trace."""
-
-    def __init__(self, message: str, code: int = FAILED) -> None:
-        super().__init__(message)
-        self.exit_code = code
-
-    def show(self, file: Any = None) -> None:
-        click.secho(f"Erreur : {self.message}", fg="red", err=True)
-
-
 def _say(text: str = "") -> None:
     click.echo(text)
 
 
-class _French:
-    """Click writes its own words in English; this is the one of them that every help page shows."""
-
-    def get_help_option(self, ctx: click.Context) -> click.Option | None:
-        option = super().get_help_option(ctx)  # type: ignore[misc]
-        if option:
-            option.help = "Montrer cette aide."
-        return option
-
-
-class _Command(_French, click.Command):
-    pass
-
-
-class _Group(_French, click.Group):
-    command_class = _Command
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def main() -> None:
     """Dernier kilomètre : ce que change chaque intervention de l'ANCT.
 
@@ -103,14 +75,20 @@ def run(origin: str, only: tuple[str, ...], wait: float) -> None:
 
     Sans changement, ne construit ni ne publie rien.
     """
-    from ingestion.fetch import parse_transport
+    from ingestion.fetch import MirrorFolder, parse_transport
     from orchestration import instance
 
-    where = home().ensure()
     try:
-        parse_transport(origin)
+        where = home().ensure()
+    except OSError as error:
+        raise Failure(f"dossier d'état {home().root} inutilisable ({error.strerror}) ; donner DK_HOME à un dossier où l'on peut écrire") from error
+    try:
+        transport = parse_transport(origin)
     except ValueError as error:
         raise Failure(str(error), USAGE) from error
+    # Asked for by a person, a folder that is not there is a slip; under a schedule, each source would say so instead.
+    if isinstance(transport, MirrorFolder) and not transport.folder.is_dir():
+        raise Failure(f"--from {origin} : il n'y a pas de dossier {transport.folder} ; corriger le chemin", USAGE)
     instance.prepare(where)
     # A short process that makes many objects and drops few: looking for cycles often, and once more at exit, is a sixth
     # of an embedded run.
@@ -134,12 +112,20 @@ def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
     import dagster as dg
 
     from ingestion.declarations import select_sources
+    from ingestion.records.admission import purge
     from orchestration import dbt as dbt_runner
     from orchestration import instance, release
 
     try:
+        purge(where)
+    except ValueError as error:
+        raise Failure(str(error), USAGE) from error
+    try:
         chosen = select_sources(only)
-        from orchestration.definitions import ARRIVEE, REGISTRE, SOURCES, defs
+    except DeclarationError as error:
+        raise Failure(str(error), USAGE if only else FAILED) from error
+    try:
+        from orchestration.definitions import ADMISSION, ARRIVEE, REGISTRE, SOURCES, defs, from_register
     except (DeclarationError, dbt_runner.BuildFailed) as error:
         raise Failure(str(error)) from error
     config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -153,6 +139,8 @@ def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
             for s in SOURCES.values()
             if not (where.landing / "etats" / f"{s.source_id}.json").exists()
         }
+        if any(from_register(s) and dg.AssetKey(s.asset_key) in keys for s in SOURCES.values()):
+            keys.add(ADMISSION)
         with instance.new_run(where, dagster_instance) as run_id:
             collected = defs.resolve_job_def("collecte").execute_in_process(
                 instance=dagster_instance, raise_on_error=False, run_id=run_id,
@@ -177,6 +165,9 @@ def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
     current = release.current_release(where)
     assert current is not None
     late = _late(where)
+    for check in collected.get_asset_check_evaluations():
+        if check.asset_key == ADMISSION and not check.passed:
+            late += str(check.metadata["problemes"].value).splitlines()
     for line in late:
         click.secho(f"En retard ou refusé : {line}", fg="yellow")
     _say(f"Publication {current.name} ({'inchangée' if before == current else 'nouvelle'}) : {current}")
@@ -223,6 +214,8 @@ def _refusal(where: Home, result: Any) -> str:
             if errors:
                 return "l'entrepôt est incomplet.\n  " + "\n  ".join(errors[:5])
         return _first_error(result)
+    if any(e.is_step_failure and e.step_key == "release__candidat" for e in result.all_events):
+        return _first_error(result)
     try:
         release.verify_evidence(where, release.load_manifest(where))
     except release.PublicationRefused as refusal:
@@ -233,17 +226,48 @@ def _refusal(where: Home, result: Any) -> str:
 # --- reading ----------------------------------------------------------------------------------------------------
 
 
+LIGNES_MAX = 500  # rows of a table on the terminal: laying out more takes minutes, and nobody reads them
+
+
 def _table(frame: Any) -> None:
-    """A Polars frame as an aligned table on the terminal."""
+    """A Polars frame as an aligned table on the terminal; what is beyond ``LIGNES_MAX`` is counted, not shown."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, kind in frame.schema.items():
-        table.add_column(name, justify="right" if kind.is_numeric() else "left", overflow="fold")
-    for row in frame.rows():
-        table.add_row(*("" if v is None else f"{v:.12g}" if isinstance(v, float) else str(v) for v in row))
+        table.add_column(Text(name), justify="right" if kind.is_numeric() else "left", overflow="fold")
+    for row in frame.head(LIGNES_MAX).rows():
+        # Text, not str: names hold brackets, which rich would take for its own marks.
+        table.add_row(*(Text("" if v is None else f"{v:.12g}" if isinstance(v, float) else str(v)) for v in row))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
+    if frame.height > LIGNES_MAX:
+        click.echo(f"… et {frame.height - LIGNES_MAX} autres lignes ; --format csv les donne toutes", err=True)
+
+
+def _frame(relation: Any) -> Any:
+    """A DuckDB result as a Polars frame that every form can write: one name per column, no nested nor exotic type."""
+    import polars as pl
+
+    names: list[str] = []
+    for name in relation.columns:
+        rank = sum(other.rsplit("_", 1)[0] == name or other == name for other in names)
+        names.append(f"{name}_{rank + 1}" if name in names else name)
+    odd = [str(kind).split("(")[0] for kind in relation.types]
+    plain = {"BIGINT", "BOOLEAN", "DATE", "DECIMAL", "DOUBLE", "FLOAT", "INTEGER", "SMALLINT", "TIMESTAMP", "TINYINT", "UBIGINT", "UINTEGER", "VARCHAR"}
+    if names == relation.columns and all(kind in plain and "[]" not in str(t) for kind, t in zip(odd, relation.types, strict=True)):
+        return pl.DataFrame(relation)
+    cells = list(zip(*relation.fetchall(), strict=True)) or [()] * len(names)
+
+    def column(kind: str, values: tuple[Any, ...]) -> pl.Series:
+        if kind == "HUGEINT" and all(v is None or -(2**63) <= v < 2**63 for v in values):
+            return pl.Series(values, dtype=pl.Int64)
+        if kind in plain:
+            return pl.Series(values) if any(v is not None for v in values) else pl.Series(values, dtype=pl.String)
+        return pl.Series([None if v is None else str(v) for v in values], dtype=pl.String)
+
+    return pl.DataFrame([column(kind, values).alias(name) for name, kind, values in zip(names, odd, cells, strict=True)])
 
 
 @main.command()
@@ -291,7 +315,8 @@ def sources() -> None:
 def releases() -> None:
     """Les publications présentes.
 
-    La courante porte une étoile ; celles que « dk rollback » a retirées le disent.
+    La courante porte une étoile ; celles que « dk rollback » a retirées le disent, et celles qui ont une version pour
+    évaluateurs aussi (« dk query --evaluateurs »).
     """
     from orchestration import release
 
@@ -304,7 +329,8 @@ def releases() -> None:
         package = json.loads((where.releases / name / "datapackage.json").read_text(encoding="utf-8"))
         size = sum(r["bytes"] for r in package["resources"])
         star = "*" if current and current.name == name else " "
-        note = "  retirée" if name in out else ""
+        note = "  évaluateurs" if (release.evaluators_folder(where) / name).is_dir() else ""
+        note += "  retirée" if name in out else ""
         _say(f"{star} {name}  {package['created']}  {len(package['resources'])} tables  {size / 1e6:.1f} Mo{note}")
 
 
@@ -313,7 +339,8 @@ def releases() -> None:
 def rollback(release_id: str) -> None:
     """Remet en service une publication passée.
 
-    Ses empreintes sont d'abord vérifiées. Les publications plus récentes sont retirées : « dk run » ne publie pas
+    Ses empreintes sont d'abord vérifiées, puis ses deux versions, publique et pour évaluateurs, sont remises en
+    service ensemble. Les publications plus récentes sont retirées : « dk run » ne publie pas
     à nouveau les mêmes données. « dk rollback » les remet en service de la même façon.
     """
     from orchestration import instance, release
@@ -331,7 +358,8 @@ def rollback(release_id: str) -> None:
 @main.command()
 @click.argument("before", metavar="A")
 @click.argument("after", metavar="B", default="current")
-def diff(before: str, after: str) -> None:
+@click.option("--evaluateurs", is_flag=True, help="Comparer les versions pour évaluateurs habilités.")
+def diff(before: str, after: str, evaluateurs: bool) -> None:
     """Ce qui a changé entre deux publications.
 
     De la publication A à la publication B, par défaut la courante.
@@ -340,7 +368,7 @@ def diff(before: str, after: str) -> None:
 
     where = home()
     try:
-        old, new = release.release_folder(where, before), release.release_folder(where, after)
+        old, new = (release.release_folder(where, name, evaluateurs) for name in (before, after))
     except release.ReleaseError as error:
         raise Failure(str(error)) from error
     _say(release.changes(old, new, new.name))
@@ -351,7 +379,8 @@ def diff(before: str, after: str) -> None:
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json", "parquet"]), default="table", show_default=True,
               help="Forme du résultat ; parquet s'écrit sur la sortie standard.")  # fmt: skip
 @click.option("--release", "release_id", default="current", show_default=True, metavar="ID", help="Publication interrogée.")
-def query(sql: str, form: str, release_id: str) -> None:
+@click.option("--evaluateurs", is_flag=True, help="Interroger la version pour évaluateurs habilités, sans secret statistique.")
+def query(sql: str, form: str, release_id: str, evaluateurs: bool) -> None:
     """Interroge une publication, en lecture seule.
 
     \b
@@ -365,23 +394,24 @@ def query(sql: str, form: str, release_id: str) -> None:
     from orchestration import release
 
     try:
-        folder = release.release_folder(home(), release_id)
+        folder = release.release_folder(home(), release_id, evaluateurs)
     except release.ReleaseError as error:
-        raise Failure(f"{error}. Lancer « dk run » d'abord ?") from error
+        raise Failure(str(error) if evaluateurs else f"{error}. Lancer « dk run » d'abord ?") from error
     with duckdb.connect(str(folder / "dernier_kilometre.duckdb"), read_only=True) as con:
         # Read-only means the outside too: no file, no extension, no network from a query.
         con.execute("set enable_external_access = false")
         con.execute("set lock_configuration = true")
         try:
             relation = con.sql(sql)
-            frame = pl.DataFrame(relation) if relation is not None else pl.DataFrame()
+            frame = _frame(relation) if relation is not None else pl.DataFrame()
         except duckdb.Error as error:
             raise Failure(f"requête refusée par DuckDB : {error}", USAGE) from error
     if form == "table":
-        with pl.Config(tbl_rows=-1):
-            _table(frame)
+        _table(frame)
     elif form == "csv":
-        click.echo(frame.write_csv(), nl=False)
+        from ingestion.records.formula import neutralise
+
+        click.echo(neutralise(frame).write_csv(), nl=False)
     elif form == "json":
         click.echo(frame.write_json())
     else:
@@ -434,6 +464,15 @@ def doctor() -> None:
         report(not faults, "catalogue des interventions", " ; ".join(faults[:3]))
     except (ValueError, OSError) as error:
         report(False, "catalogue des interventions", str(error))
+    try:
+        from ingestion.records.personal import CLE, pseudonym_key
+
+        if pseudonym_key():
+            report(True, "clé des pseudonymes")
+        else:
+            click.echo(f"note    aucune clé de pseudonymes : les interlocuteurs des demandes ne sont pas distingués (régler {CLE})")
+    except ValueError as error:
+        report(False, "clé des pseudonymes", str(error))
     from orchestration import release
 
     current = release.current_release(where)
@@ -460,6 +499,8 @@ def ui(host: str, port: int) -> None:
     os.chdir(where.dagster)
     os.execv(binary, [str(binary), "dev", "-m", "orchestration.definitions", "-h", host, "-p", str(port)])
 
+
+main.add_command(records)
 
 if __name__ == "__main__":
     main()

@@ -19,6 +19,7 @@ import ssl
 import struct
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -60,6 +61,7 @@ class Request:
     path: str
     query: str
     headers: dict[str, str]
+    body: bytes = b""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -70,7 +72,8 @@ class _Handler(BaseHTTPRequestHandler):
         parts, owner = urlsplit(self.path), self.server.owner
         path = unquote(parts.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        answer = owner._answer(Request(self.command, path, parts.query, headers))
+        body = self.rfile.read(int(headers.get("content-length") or 0))
+        answer = owner._answer(Request(self.command, path, parts.query, headers, body))
         if answer.delay and owner._stopping.wait(answer.delay):
             self.close_connection = True
             return
@@ -83,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._send(answer, headers)
 
-    do_HEAD = do_GET
+    do_HEAD = do_POST = do_GET
 
     def _send(self, answer: Response, asked: dict[str, str]) -> None:
         if "if-none-match" in asked:
@@ -147,6 +150,7 @@ class Server:
         self.requests: list[Request] = []
         self._scripts: dict[str, list[Response]] = {}
         self._folders: list[tuple[str, Path]] = []
+        self._routes: list[tuple[str, Callable[[Request], Response]]] = []
         self._lock = threading.Lock()
         self._stopping = threading.Event()
 
@@ -173,12 +177,19 @@ class Server:
         """Serves the files of a folder below a path, with an ETag made of their content."""
         self._folders.append((below.rstrip("/"), Path(path).resolve()))
 
+    def route(self, below: str, answer: Callable[[Request], Response]) -> None:
+        """Answers computed from the request, for the paths that start so and have no script."""
+        self._routes.append((below, answer))
+
     def _answer(self, request: Request) -> Response:
         with self._lock:
             self.requests.append(request)
             script = self._scripts.get(request.path)
             if script:
                 return script.pop(0) if len(script) > 1 else script[0]
+        for below, route in self._routes:
+            if request.path.startswith(below):
+                return route(request)
         for below, folder in self._folders:
             if not request.path.startswith(f"{below}/"):
                 continue
