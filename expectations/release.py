@@ -6,7 +6,7 @@ dbt's own tests have already run inside the build: these look at what came out o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,34 @@ def _rule(nom: str, condition: str, pourquoi: str) -> Fact:
     return Fact(nom, _sum(condition), pourquoi, lignes=f"where {condition}")
 
 
+PERSONNELLES = "donnees_personnelles"  # measured on the distinct values of every text column of every table
+
+
+def _personal_values(columns: list[str]) -> str:
+    """Query of the distinct text values of ``candidat`` in which a person shows: colonne, valeur."""
+    from ingestion.records.personal import MOTIFS
+
+    if not columns:
+        return "select '' as colonne, '' as valeur where false"
+    found = " or ".join(f"regexp_matches(valeur, '{pattern.replace(chr(39), chr(39) * 2)}')" for pattern in MOTIFS.values())
+    each = " union all ".join(f"select '{c}' as colonne, valeur from (select distinct {c} as valeur from candidat)" for c in columns)
+    return f"select colonne, valeur from ({each}) where valeur is not null and ({found})"
+
+
+def masked(text: str) -> str:
+    """What a message may show of a personal datum: its kind and its shape, not what it says."""
+    import re
+
+    from ingestion.records.personal import MOTIFS
+
+    for kind, pattern in MOTIFS.items():
+        if match := re.search(pattern, text):
+            return f"{kind} : « {re.sub('[0-9A-Za-zÀ-ÿ]', '•', match.group().strip())} »"
+    return "un texte"
+
+
+DEMONSTRATION = _rule("demonstration_tue", "millesime = 'demonstration' and mention is null", "ce qui vient du monde de démonstration le dit")
+
 # What no table may hold, beyond its key. Names say what is wrong when it is found.
 RULES: dict[str, list[Fact]] = {
     "dim_territoire": [
@@ -58,18 +86,58 @@ RULES: dict[str, list[Fact]] = {
         _rule("periode_a_l_envers", "periode_fin < periode_debut", "une période finit après son début"),
         _rule("sans_snapshot", "snapshot_sha256 is null or length(snapshot_sha256) <> 64", "toute valeur remonte à des octets publiés"),
         _rule("non_fini", "valeur = 'infinity'::double or valeur = '-infinity'::double or isnan(valeur)", "une valeur est un nombre fini"),
+        _rule("releve_trop_fin", "source_id like 'interne__%' and territoire_niveau not in ('departement', 'region', 'national', 'perimetre')", "un relevé interne ne se montre pas sous le département (R-SEC)"),
+        DEMONSTRATION,
+        _rule("releve_trop_fin", "source_id like 'interne__%' and territoire_niveau not in ('departement', 'region', 'national', 'perimetre')", "un relevé interne ne se montre pas sous le département (R-SEC)"),
+        DEMONSTRATION,
+        _rule("releve_trop_fin", "source_id like 'interne__%' and territoire_niveau not in ('departement', 'region', 'national', 'perimetre')", "un relevé interne ne se montre pas sous le département (R-SEC)"),
+        DEMONSTRATION,
+        _rule("releve_trop_fin", "source_id like 'interne__%' and territoire_niveau not in ('departement', 'region', 'national', 'perimetre')", "un relevé interne ne se montre pas sous le département (R-SEC)"),
+        DEMONSTRATION,
     ],
     "fct_intervention_territoire": [
         _rule("sortie_avant_entree", "date_fin < date_debut", "on ne sort pas avant d'être entré"),
         _rule("cohorte_incoherente", "cohorte_annee <> extract(year from date_debut)", "la cohorte est l'année de début"),
+        DEMONSTRATION,
     ],
     "mart_avancement": [
         _rule("taux_borne_hors_bornes", "taux_avancement_borne < 0 or taux_avancement_borne > 100", "le taux affiché est borné (R-TA)"),
         _rule("taux_sans_motif", "(taux_avancement is null) <> (motif is not null)", "un taux vide dit pourquoi, un taux présent n'a pas d'excuse (R-TA)"),
+        _rule("objectif_sans_auteur", "source_id = 'interne__objectif' and (auteur_fonction is null or motif_objectif is null)", "un objectif a un auteur et une raison (R-REV)"),
     ],
     "mart_couverture": [
         _rule("promesse_a_moitie", "indicateurs_politique_publique = 0 or indicateurs_vie_quotidienne = 0", "chaque intervention porte sur la politique publique et sur la vie quotidienne"),
     ],
+    "mart_sur_mesure": [
+        _rule("issues_et_total_differents", "demandes <> demandes_closes + demandes_sans_suite + demandes_en_cours or demandes_closes <> demandes_reponse_locale + demandes_appui_national", "toute demande est close, sans suite ou en cours (II.c)"),
+        _rule("part_hors_intervalle", "part_reponse_locale < wilson_bas - 1e-9 or part_reponse_locale > wilson_haut + 1e-9 or wilson_bas < 0 or wilson_haut > 100", "une part est dans son intervalle de Wilson"),
+        _rule("part_sans_motif", "(part_reponse_locale is null) <> (motif is not null)", "une part vide dit pourquoi (R-MAN)"),
+        _rule("delai_sans_motif", "(delai_median_interlocuteur_jours is null) <> (delai_motif is not null)", "un délai vide dit pourquoi (R-MAN)"),
+        _rule("partie_au_dela_du_tout", "appuis_fragiles > appuis_nationaux or appuis_anciens_24m > appuis_nationaux or appuis_realises_24m > appuis_anciens_24m or demandes_en_manquement > demandes", "une partie ne dépasse pas son tout"),
+        _rule("cible_absente", "cible is null", "la cible de 90 % est au catalogue"),
+        DEMONSTRATION,
+    ],
+    "mart_consolidation_annuelle": [
+        _rule("valeur_sans_raison", "valeur is null and commentaire is null", "un rapport à envoyer n'a pas de case vide sans raison"),
+        DEMONSTRATION,
+    ],
+    "audit_protocole": [
+        _rule("sans_preuve", "coalesce(preuve, '') = '' or demande_id is null", "un manquement nomme la demande et montre sa preuve"),
+        DEMONSTRATION,
+    ],
+    "mart_contrat": [
+        _rule("paye_au_dela_de_l_engage", "taux_paiement > 100.000001 or montant_paye_eur > montant_engage_eur + 0.005", "on ne paie pas plus que l'engagé"),
+        _rule("acheve_au_dela_de_l_inscrit", "actions_achevees + actions_abandonnees > actions_inscrites", "une action achevée est inscrite"),
+        DEMONSTRATION,
+    ],
+    "fct_demande": [
+        _rule("etat_contraire_aux_dates", "(etat = 'réponse locale') and date_reponse_locale is null or (etat = 'appui national') and date_cloture_nationale is null or (etat = 'sans suite') and date_sans_suite is null", "l'état d'une demande suit de ses événements (II.c)"),
+        _rule("attente_negative", "attente_interlocuteur_jours < 0", "on n'attend pas avant d'avoir demandé"),
+        DEMONSTRATION,
+    ],
+    "fct_convention": [DEMONSTRATION],
+    "fct_action": [DEMONSTRATION],
+    "fct_engagement_financier": [DEMONSTRATION],
     "mart_fraicheur": [
         _rule("lignes_perdues", "lignes_lues <> lignes_gardees + lignes_rejetees + lignes_hors_tableau", "lignes lues = gardées + rejetées + notes"),
     ],
@@ -80,7 +148,10 @@ REQUIRED = {"dim_territoire", "dim_intervention", "dim_indicateur", "bridge_inte
 
 def facts_of(table: str, key: list[str]) -> list[Fact]:
     """All facts measured on a table: its size, its key, and its own rules."""
-    found = [Fact("lignes", "count(*)", "la table n'est pas vide", 1 if table in REQUIRED else 0, None)]
+    found = [
+        Fact("lignes", "count(*)", "la table n'est pas vide", 1 if table in REQUIRED else 0, None),
+        Fact(PERSONNELLES, "0", "aucune adresse électronique, aucun téléphone ni numéro de sécurité sociale ne se publie (R-SEC)"),
+    ]
     if key:
         columns = ", ".join(key)
         found.append(
@@ -109,31 +180,95 @@ def audit(folder: Path, tables: dict[str, list[str]]) -> list[dict[str, Any]]:
     Returns rows of ``audit_controle`` with up to ten failing rows under ``exemples``.
     """
     import duckdb
-    import polars as pl
 
     rows: list[dict[str, Any]] = []
     with duckdb.connect(config={"threads": 2}) as con:
         for table, key in sorted(tables.items()):
-            facts = facts_of(table, key)
             path = (folder / "parquet" / f"{table}.parquet").as_posix().replace("'", "''")
             con.execute(f"create or replace view candidat as select * from read_parquet('{path}')")
-            checks = [fact.check() for fact in facts]
-            try:
-                measured = con.execute(metrics_sql(facts))
-                names = [column[0] for column in measured.description]
-                metrics = pl.DataFrame([dict(zip(names, measured.fetchone() or [], strict=True))])
-                verdicts = judge(metrics, checks)[0]
-            except duckdb.Error as error:
-                verdicts = [Verdict(check, "cassé", "", str(error).splitlines()[0]) for check in checks]
-            for fact, verdict in zip(facts, verdicts, strict=True):
-                samples: list[str] = []
-                if verdict.resultat == "échoué" and fact.lignes:
-                    samples = [str(r) for r in con.execute(f"select * from candidat {fact.lignes} limit 10").fetchall()]
-                rows.append(
-                    {
-                        "etape": "candidat", "cible": table, "controle": fact.nom, "resultat": verdict.resultat,
-                        "bloquant": fact.bloquant, "observe": verdict.observe, "detail": verdict.detail,
-                        "pourquoi": fact.pourquoi, "exemples": samples,
-                    }
-                )  # fmt: skip
+            rows += _measure(con, "candidat", table, facts_of(table, key))
     return rows
+
+
+def _measure(con: Any, etape: str, table: str, facts: list[Fact]) -> list[dict[str, Any]]:
+    """Verdicts on one table, the view ``candidat`` of the connection, as rows of ``audit_controle``."""
+    import duckdb
+    import polars as pl
+
+    described = con.execute("describe candidat").fetchall()
+    personal = _personal_values([name for name, kind, *_ in described if kind == "VARCHAR"])
+    facts = [replace(f, sql=f"(select count(*) from ({personal}))") if f.nom == PERSONNELLES else f for f in facts]
+    checks = [fact.check() for fact in facts]
+    try:
+        measured = con.execute(metrics_sql(facts))
+        names = [column[0] for column in measured.description]
+        metrics = pl.DataFrame([dict(zip(names, measured.fetchone() or [], strict=True))])
+        verdicts = judge(metrics, checks)[0]
+    except duckdb.Error as error:
+        verdicts = [Verdict(check, "cassé", "", str(error).splitlines()[0]) for check in checks]
+    rows = []
+    for fact, verdict in zip(facts, verdicts, strict=True):
+        samples: list[str] = []
+        if verdict.resultat == "échoué" and fact.nom == PERSONNELLES:
+            told = con.execute(f"{personal} order by 1, 2 limit 10").fetchall()
+            samples = [f"{column} : {masked(value)}" for column, value in told]
+            verdict = replace(verdict, detail=" ; ".join(samples[:3]))
+        elif verdict.resultat == "échoué" and fact.lignes:
+            samples = [str(r) for r in con.execute(f"select * from candidat {fact.lignes} limit 10").fetchall()]
+        rows.append(
+            {
+                "etape": etape, "cible": table, "controle": fact.nom, "resultat": verdict.resultat, "bloquant": fact.bloquant,
+                "observe": verdict.observe, "detail": verdict.detail, "pourquoi": fact.pourquoi, "exemples": samples,
+            }
+        )  # fmt: skip
+    return rows
+
+
+# What the public side of a candidate must be like, by table, on the views ``candidat`` (the public table), ``entier`` (the
+# exact one) and ``cellules`` (the cells made from internal records, with what the secret decides).
+_CELLULE = (
+    "select 1 from cellules as c inner join indicateurs as i on c.mesure_id in (i.calcul_numerateur, i.calcul_denominateur) "
+    "where i.indicateur_id = candidat.indicateur_id and c.territoire_niveau = candidat.territoire_niveau "
+    "and c.territoire_code = candidat.territoire_code and c.periode_debut = candidat.periode_debut and c.periode_fin = candidat.periode_fin"
+)
+_MONTREE = "(candidat.valeur is not null or candidat.numerateur is not null or candidat.denominateur is not null)"
+PUBLIC_RULES: dict[str, list[Fact]] = {
+    "fct_observation": [
+        Fact("lignes_perdues", "count(*) - (select count(*) from entier)", "le secret vide des valeurs, il n'ôte pas de ligne"),
+        _rule("secret_avec_valeur", f"statut_valeur = 'secret' and {_MONTREE}", "une valeur secrète ne s'affiche pas, ni ce qui la donne (R-SEC)"),
+        _rule("cellule_cachee_montree", f"{_MONTREE} and exists ({_CELLULE} and c.statut in ('primaire', 'secondaire'))", "aucune observation ne montre une cellule masquée (R-SEC)"),
+        _rule("releve_sans_cellule", f"source_id like 'interne__%' and {_MONTREE} and not exists ({_CELLULE})", "tout ce qui vient de relevés internes passe par le secret (R-SEC)"),
+        _rule("version_anterieure_montree", f"source_id like 'interne__%' and not est_derniere_version and {_MONTREE}", "une ancienne version peut valoir moins que le seuil (R-SEC)"),
+    ],
+    "audit_rejet": [
+        _rule("rejet_interne", "source_id like 'interne__%'", "les lignes rejetées des relevés internes ne se publient pas"),
+    ],
+}  # fmt: skip
+
+
+def _public_facts(table: str) -> list[Fact]:
+    return [*facts_of(table, [])[:2], *PUBLIC_RULES.get(table, [])]
+
+
+def expected_public_checks(tables: list[str]) -> list[tuple[str, str]]:
+    """(table, name) of every check that the audit of a public side must hold."""
+    return [(table, fact.nom) for table in tables for fact in _public_facts(table)]
+
+
+def audit_public(exact: Path, public: Path, tables: list[str]) -> list[dict[str, Any]]:
+    """Verdicts on the public tables of a candidate, measured against the exact ones; rows of ``audit_controle``."""
+    import duckdb
+
+    def source(folder: Path, table: str) -> str:
+        path = (folder / "parquet" / f"{table}.parquet").as_posix().replace("'", "''")
+        return f"read_parquet('{path}')"
+
+    with duckdb.connect(config={"threads": 2}) as con:
+        views = {"cellules": source(exact, "secret_cellule"), "indicateurs": source(exact, "dim_indicateur")}
+        found: list[dict[str, Any]] = []
+        for table in tables:
+            con.execute(f"create or replace view candidat as select * from {source(public, table)}")
+            for name, sql in (views | {"entier": source(exact, table)}).items():
+                con.execute(f"create or replace view {name} as select * from {sql}")
+            found += _measure(con, "diffusion", table, _public_facts(table))
+    return found

@@ -1,7 +1,8 @@
 """The Dagster graph: what runs, when, with what evidence. The work itself is in ``ingestion`` and ``expectations``.
 
 Asset keys and groups mirror the folders: ``landing/<producteur>/<source>`` → ``registre`` → dbt models by folder →
-``release/candidat`` → ``release/publication``. Only paths come from the environment.
+``release/candidat`` → ``release/publication``. ``enregistrements/admission`` comes before the landing of internal records.
+Only paths come from the environment.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ MANIFEST = dbt_runner.ensure_manifest(WHERE)
 # One writer at a time. Dagster queues the steps of this pool; the file lock holds against another process (dk run).
 POOL = "entrepot"
 ATTENTE_S = 3600
+ADMISSION = dg.AssetKey(["enregistrements", "admission"])
 REGISTRE = ("sources", "livraisons", "controles", "colonnes")
 ARRIVEE = ("mesures", "listes", "rejets")
 
@@ -69,6 +71,78 @@ class Translator(DagsterDbtTranslator):
 TRANSLATOR = Translator()
 
 
+def from_register(source: Source) -> bool:
+    """Whether the source has rows that the door admits: it then lands after the admission."""
+    return any(livraison.registre for livraison in source.meta.livraisons)
+
+
+@dg.asset(
+    key=ADMISSION,
+    group_name="enregistrements",
+    owners=["team:equipe-donnees"],
+    tags={"confidentialite": "personnelle"},
+    kinds={"python", "parquet"},
+    description=(
+        "Relevés du dossier de dépôt et des connecteurs : lus, contrôlés, répondus, et sans donnée personnelle dans le "
+        "registre. Les originaux restent dans la zone restreinte pour les jours de la rétention."
+    ),
+    check_specs=[
+        dg.AssetCheckSpec("releves_pris", asset=ADMISSION, description="Aucun fichier refusé, aucun connecteur en panne."),
+    ],
+)
+def admission() -> dg.MaterializeResult:
+    from ingestion.records import admission as door
+    from ingestion.records import connectors
+
+    problems = []
+    collected: list[connectors.Collecte] = []
+    try:
+        with single_writer(WHERE, ATTENTE_S):
+            door.purge(WHERE)
+            deposited = door.process_drop_folder(WHERE)
+            try:
+                collected = connectors.collect(WHERE)
+            except connectors.ConnectorError as error:
+                problems.append(str(error))
+    except (OSError, ValueError, door.AdmissionError) as error:
+        raise dg.Failure(f"admission des relevés : {error}", allow_retries=False) from None
+    problems += [f"fichier de {a.emetteur} : {a.statut}, réponse dans {WHERE.retours.name}" for a in deposited if a.refusee]
+    for result in collected:
+        if result.erreur:
+            problems.append(result.erreur)
+        elif result.admission and result.admission.refusee:
+            problems.append(f"connecteur {result.nom} : trop de lignes fausses, réponse dans {WHERE.retours.name}")
+    for problem in problems:
+        LOG.warning("%s", problem)
+    done = [*deposited, *(c.admission for c in collected if c.admission)]
+    rows = [(b.kind, b.gardees if not a.refusee else 0, b.rejetees) for a in done for b in a.bilans]
+    return dg.MaterializeResult(
+        metadata={
+            "fichiers": len(deposited),
+            "connecteurs": len(collected),
+            "lignes_prises": sum(kept for _, kept, _ in rows),
+            "lignes_rejetees": sum(wrong for _, _, wrong in rows),
+            "par_releve": dg.MetadataValue.md(
+                "\n".join(
+                    ["| relevé | prises | rejetées |", "| --- | ---: | ---: |"]
+                    + [
+                        f"| {kind} | {sum(k for n, k, _ in rows if n == kind)} | {sum(w for n, _, w in rows if n == kind)} |"
+                        for kind in dict.fromkeys(name for name, _, _ in rows)
+                    ]
+                )
+                if rows
+                else "rien de nouveau"
+            ),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="releves_pris", passed=not problems, severity=dg.AssetCheckSeverity.WARN,
+                metadata={"problemes": "\n".join(problems)},
+            )
+        ],
+    )  # fmt: skip
+
+
 def _landing_asset(source: Source) -> dg.AssetsDefinition:
     meta = source.meta
     fresh = (
@@ -77,6 +151,7 @@ def _landing_asset(source: Source) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=list(source.asset_key),
+        deps=[ADMISSION] if from_register(source) else [],
         group_name=f"landing_{source.groupe}",
         description=f"{meta.titre}\n\n{source.description}",
         owners=[f"team:{meta.responsable}"],
@@ -86,7 +161,7 @@ def _landing_asset(source: Source) -> dg.AssetsDefinition:
             "page": dg.MetadataValue.url(meta.page) if meta.page else "aucune",
             "cadence": meta.cadence, "grain": meta.grain, "lien_verifie": meta.lien_verifie,
             "dagster/column_schema": dg.TableSchema(
-                [dg.TableColumn(c.name, c.data_type, description=c.description) for c in source.columns]
+                [dg.TableColumn(c.name, c.data_type, description=c.description) for c in source.conservees]
             ),
         },
         kinds={"python", "parquet"},
@@ -211,7 +286,7 @@ def _dbt_events(manifest: dict[str, Any], results: dict[str, Any]) -> Iterator[d
     group_name="release",
     deps=[["marts", name] for name in release.published_models(json.loads(MANIFEST.read_text(encoding="utf-8")))],
     owners=["team:equipe-donnees"],
-    description="Copie des marts à publier, auditée : ses preuves sont à côté d'elle.",
+    description="Copie des marts à publier, entière et sous secret statistique, auditée : ses preuves sont à côté d'elle.",
     pool=POOL,
     check_specs=[
         dg.AssetCheckSpec(
@@ -222,12 +297,22 @@ def _dbt_events(manifest: dict[str, Any], results: dict[str, Any]) -> Iterator[d
 )  # fmt: skip
 def candidat() -> dg.MaterializeResult:
     manifest = json.loads(MANIFEST.read_text(encoding="utf-8"))
+    try:
+        with single_writer(WHERE, ATTENTE_S):
+            rows = release.write_candidate(WHERE, manifest)
+    except release.PublicationRefused as refusal:
+        raise dg.Failure(str(refusal), allow_retries=False) from refusal
     with single_writer(WHERE, ATTENTE_S):
-        rows = release.write_candidate(WHERE, manifest)
         run_results = json.loads((WHERE.work / "dbt" / "run_results.json").read_text(encoding="utf-8"))
         controls = release.audit_candidate(WHERE, manifest, run_results)
     failures = release.blocking_failures(controls)
     LOG.info("candidat : %d tables, %d lignes, %d contrôles, %d bloquants non réussis", len(rows), sum(rows.values()), len(controls), len(failures))
+    hidden = release.secret_shares(WHERE)
+    if hidden["cellules"]:
+        LOG.info(
+            "secret statistique : %d cellules, %.1f %% masquées car sensibles, %.1f %% pour les protéger",
+            hidden["cellules"], 100 * hidden["part_primaire"], 100 * hidden["part_secondaire"],
+        )  # fmt: skip
     return dg.MaterializeResult(
         metadata={"tables": len(rows), "dagster/row_count": sum(rows.values()), "controles": len(controls)},
         check_results=[
@@ -257,11 +342,15 @@ def publication() -> dg.MaterializeResult:
 
 
 LANDING = dg.AssetSelection.key_prefixes("landing")
+DOOR = dg.AssetSelection.assets(ADMISSION)
+RECORDS = dg.AssetSelection.assets(*[list(s.asset_key) for s in SOURCES.values() if from_register(s)])
 JOBS = [
     dg.define_asset_job("tout", dg.AssetSelection.all(), description="Collecte, construction, contrôle, publication."),
-    dg.define_asset_job("collecte", LANDING | dg.AssetSelection.assets(*[["registre", n] for n in (*REGISTRE, *ARRIVEE)]),
+    dg.define_asset_job("enregistrements", DOOR | RECORDS | (dg.AssetSelection.all() - LANDING - DOOR),
+                        description="Relevés déposés ou collectés : admission, puis construction, contrôle et publication."),
+    dg.define_asset_job("collecte", DOOR | LANDING | dg.AssetSelection.assets(*[["registre", n] for n in (*REGISTRE, *ARRIVEE)]),
                         description="Collecte de toutes les sources, sans construire."),
-    dg.define_asset_job("construction", dg.AssetSelection.all() - LANDING, description="Construction, contrôle et publication de ce qui est arrivé."),
+    dg.define_asset_job("construction", dg.AssetSelection.all() - LANDING - DOOR, description="Construction, contrôle et publication de ce qui est arrivé."),
     dg.define_asset_job("publication", dg.AssetSelection.assets(["release", "publication"]), description="Publication du candidat audité, après relecture de ses preuves."),
     *(
         dg.define_asset_job(f"collecte_{groupe}", dg.AssetSelection.key_prefixes(["landing", groupe]), description=f"Collecte des sources « {groupe} ».")
@@ -283,7 +372,10 @@ def _schedules() -> list[dg.ScheduleDefinition]:
     live = dg.RunConfig(resources={"origin": Origin(depuis="live")})
     found = []
     for cadence, cron in CRON.items():
-        keys = [list(s.asset_key) for s in SOURCES.values() if s.meta.cadence == cadence and s.meta.embarque != "toujours"]
+        followed = [s for s in SOURCES.values() if s.meta.cadence == cadence and s.meta.embarque != "toujours"]
+        keys = [dg.AssetKey(s.asset_key) for s in followed]
+        if any(map(from_register, followed)):
+            keys.append(ADMISSION)
         if keys:
             job = dg.define_asset_job(f"cadence_{cadence}", dg.AssetSelection.assets(*keys), config=live)
             found.append(
@@ -301,10 +393,44 @@ def _schedules() -> list[dg.ScheduleDefinition]:
     return found
 
 
+def _origin_in_use() -> str:
+    """``embedded`` while the demonstration world is part of the landed records, else ``live``.
+
+    For records the transport decides nothing else: a deposited file must not make the demonstration come or go.
+    """
+    for source in SOURCES.values():
+        shown = {livraison.millesime for livraison in source.meta.livraisons if livraison.demonstration}
+        path = WHERE.landing / "etats" / f"{source.source_id}.json"
+        if shown and path.exists():
+            states = json.loads(path.read_text(encoding="utf-8"))["etats"]
+            if any(state["millesime"] in shown and state["snapshot_sha256"] for state in states):
+                return "embedded"
+    return "live"
+
+
+@dg.sensor(
+    name="depot_enregistrements",
+    job_name="enregistrements",
+    minimum_interval_seconds=30,
+    description="Admet et publie les relevés du dossier de dépôt dès que leurs fichiers ne changent plus.",
+)
+def depot_enregistrements(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    from ingestion.records.admission import watch
+
+    if any(not (WHERE.landing / "etats" / f"{s.source_id}.json").exists() for s in SOURCES.values()):
+        return dg.SkipReason("les autres sources n'ont jamais été collectées : lancer d'abord « dk run »")
+    key, cursor = watch(WHERE, context.cursor)
+    if key is None:
+        return dg.SensorResult(skip_reason="rien de nouveau dans le dossier de dépôt", cursor=cursor)
+    origin = dg.RunConfig(resources={"origin": Origin(depuis=_origin_in_use())})
+    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=key, run_config=origin)], cursor=cursor)
+
+
 defs = dg.Definitions(
-    assets=[*LANDINGS, registre, entrepot, candidat, publication],
+    assets=[admission, *LANDINGS, registre, entrepot, candidat, publication],
     jobs=JOBS,
     schedules=_schedules(),
+    sensors=[depot_enregistrements],
     resources={"origin": Origin()},
     executor=dg.in_process_executor,
 )

@@ -192,7 +192,7 @@ class Plan:
 
 PLANS: dict[str, Plan] = {
     "action_coeur_de_ville": Plan(
-        "commune", 230, ((2018, 0.75), (2019, 0.25)), duree=8, actions=6, montant=900_000,
+        "commune", 230, ((2018, 0.75), (2019, 0.25)), duree=9, actions=9, montant=900_000,
         population=(14_000, 200_000), par_departement=1,
     ),
     "petites_villes_de_demain": Plan(

@@ -175,16 +175,22 @@ def revision(embedded: Run, archive: Path, tmp_path_factory: pytest.TempPathFact
 
 def unpublish(where: Home) -> None:
     """Turns the second release of a home back into the audited candidate that it was before its publication."""
-    first, second = sorted(p for p in where.releases.iterdir() if p.is_dir() and not p.is_symlink())
-    where.candidate.mkdir()
-    for name in ("parquet", "checks.json"):
-        (second / name).rename(where.candidate / name)
-    for path in (where.candidate / "checks.json", *(where.candidate / "parquet").iterdir()):
-        path.chmod(0o644)
-    shutil.rmtree(second)
-    link = where.releases / "current"
-    link.unlink()
-    link.symlink_to(first.name)
+    from orchestration.release import evaluators_folder, public_folder, release_ids
+
+    first, second = release_ids(where)
+    for root, candidate, kept in (
+        (evaluators_folder(where), where.candidate, ("parquet", "checks.json")),
+        (where.releases, public_folder(where), ("parquet",)),
+    ):
+        candidate.mkdir()
+        for name in kept:
+            (root / second / name).rename(candidate / name)
+        for path in candidate.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        shutil.rmtree(root / second)
+        link = root / "current"
+        link.unlink()
+        link.symlink_to(first)
 
 
 @pytest.fixture
@@ -201,12 +207,14 @@ def candidat(revision: Revision, tmp_path: Path) -> Home:
 
 @pytest.fixture
 def audit_again(candidat: Home) -> Callable[[], list[dict]]:
-    """Audits the candidate as it now lies there, with the stored dbt results: a true verdict on changed data."""
-    from orchestration import release
+    """Derives the public side of the candidate as it now lies there, and audits both, with the stored dbt results."""
+    from orchestration import diffusion, release
 
     def audit() -> list[dict]:
+        manifest = release.load_manifest(candidat)
         results = json.loads((candidat.work / "dbt" / "run_results.json").read_text(encoding="utf-8"))
-        return release.audit_candidate(candidat, release.load_manifest(candidat), results)
+        diffusion.derive(candidat, release.published_models(manifest), release.keys_of(manifest))
+        return release.audit_candidate(candidat, manifest, results)
 
     return audit
 

@@ -112,6 +112,6 @@ def test_every_internal_indicator_has_values_in_most_departements_and_years(rele
     for name, owner in wanted.items():
         cells, years = found[name]
         local = owner in (*world.PACTES, "montagne", "incubation_coconstruction")
-        if not local and name not in D_UN_MOMENT and (years < 3 or cells < 0.6 * 101 * years):
+        if not local and name not in D_UN_MOMENT and (years < 3 or cells < 0.55 * 101 * years):
             few[name] = (cells, years)
     assert not few, few

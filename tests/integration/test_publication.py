@@ -44,6 +44,13 @@ def current(where: Home) -> Path:
     return folder
 
 
+def closed(where: Home) -> Path:
+    """The evaluators' side of the current release, by its own link."""
+    folder = (release.evaluators_folder(where) / "current").resolve()
+    assert folder.name == current(where).name
+    return folder
+
+
 def evidence_of(where: Home) -> dict[str, Any]:
     return json.loads((where.candidate / "checks.json").read_text(encoding="utf-8"))
 
@@ -54,11 +61,13 @@ def store(where: Home, evidence: dict[str, Any]) -> None:
 
 def assert_refused(where: Home, reason: str) -> None:
     """Publishing alone refuses for that reason, and readers see what they saw."""
-    before, names = current(where), sorted(os.listdir(where.releases))
+    roots = (where.releases, release.evaluators_folder(where))
+    before, names = current(where), [sorted(os.listdir(root)) for root in roots]
     with pytest.raises(release.PublicationRefused, match=reason):
         release.publish(where)
-    assert current(where) == before and sorted(os.listdir(where.releases)) == names
+    assert current(where) == before and [sorted(os.listdir(root)) for root in roots] == names
     assert_whole(before)
+    assert_whole(closed(where))
 
 
 # --- the untouched candidate ------------------------------------------------------------------------------------
@@ -69,8 +78,15 @@ def test_sound_candidate_is_published_once(candidat: Home) -> None:
     name, new = release.publish(candidat)
     assert new and current(candidat).name == name != old.name
     assert_whole(current(candidat))
+    assert_whole(closed(candidat))
     assert_whole(old)
-    assert not candidat.candidate.exists()
+    assert not candidat.candidate.exists() and not release.public_folder(candidat).exists()
+    # Same evidence on both sides, but for what closed files and failing rows would tell.
+    open_side, closed_side = (json.loads((f / "checks.json").read_text(encoding="utf-8")) for f in (current(candidat), closed(candidat)))
+    assert {k: v for k, v in open_side.items() if k != "controles"} == {k: v for k, v in closed_side.items() if k != "controles"}
+    assert [(c["cible"], c["controle"], c["resultat"]) for c in open_side["controles"]] == [
+        (c["cible"], c["controle"], c["resultat"]) for c in closed_side["controles"]
+    ]
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------
@@ -81,6 +97,27 @@ def _flip_a_byte(where: Home) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+
+
+def _flip_a_public_byte(where: Home) -> None:
+    path = release.public_folder(where) / "parquet" / "mart_couverture.parquet"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _publish_the_exact_table(where: Home) -> None:
+    """The table that the public side must not hold, put there by hand."""
+    shutil.copy(where.candidate / "parquet" / "secret_cellule.parquet", release.public_folder(where) / "parquet")
+
+
+def _remove_public_audit_row(where: Home) -> None:
+    path = release.public_folder(where) / "parquet" / "audit_controle.parquet"
+    pl.read_parquet(path).slice(1).write_parquet(path)
+
+
+def _remove_the_public_side(where: Home) -> None:
+    shutil.rmtree(release.public_folder(where))
 
 
 def _remove_a_table(where: Home) -> None:
@@ -123,8 +160,8 @@ def _remove_control_everywhere(etape: str) -> Callable[[Home], None]:
 
     def remove(where: Home) -> None:
         _remove_control(etape)(where)
-        path = where.candidate / "parquet" / "audit_controle.parquet"
-        _write_audit(path, evidence_of(where)["controles"])
+        for folder in (where.candidate, release.public_folder(where)):
+            _write_audit(folder / "parquet" / "audit_controle.parquet", evidence_of(where)["controles"])
 
     return remove
 
@@ -143,6 +180,12 @@ def _remove_audit_row(where: Home) -> None:
     ("tamper", "reason"),
     [
         (_flip_a_byte, "ses octets ont changé"),
+        (_flip_a_public_byte, "ses octets ont changé"),
+        (_publish_the_exact_table, "ses octets ont changé"),
+        (_remove_the_public_side, "ses octets ont changé"),
+        (_remove_public_audit_row, "preuves du candidat se contredisent"),
+        (_remove_control("diffusion"), "preuves du candidat se contredisent"),
+        (_remove_control_everywhere("diffusion"), "1 contrôles attendus n'ont pas été faits"),
         (_remove_a_table, "ses octets ont changé"),
         (_add_a_table, "ses octets ont changé"),
         (_remove_the_audit_table, "audit_controle"),
@@ -226,6 +269,44 @@ def test_dbt_test_that_did_not_pass_refuses(
     assert_refused(candidat, re.escape(test["unique_id"]) + f" {verdict}")
 
 
+@pytest.mark.parametrize(
+    ("text", "kind", "shown"),
+    [
+        ("voir avec lea.dupont@exemple.fr", "une adresse électronique", "•••.••••••@•••••••.••"),
+        ("rappeler le 06 12 34 56 78", "un numéro de téléphone", "•• •• •• •• ••"),
+        ("assurée 2 85 05 78 006 048 22", "un numéro de sécurité sociale", "• •• •• •• ••• ••• ••"),
+    ],
+)
+def test_personal_data_in_any_table_refuses_and_is_not_repeated(
+    text: str, kind: str, shown: str, candidat: Home, audit_again: Callable[[], list[dict]]
+) -> None:
+    spoil(candidat, "dim_source", lambda f: f.with_columns(pl.when(pl.int_range(pl.len()) == 3).then(pl.lit(text)).otherwise("description").alias("description")))
+    failed = [c for c in audit_again() if c["resultat"] != "réussi"]
+    assert [(c["cible"], c["controle"], c["etape"]) for c in failed] == [
+        ("dim_source", "donnees_personnelles", "candidat"), ("dim_source", "donnees_personnelles", "diffusion"),
+    ]  # fmt: skip
+    assert failed[0]["detail"] == f"description : {kind} : « {shown} »"
+    assert text.split()[-1] not in json.dumps(failed, ensure_ascii=False)
+    assert_refused(candidat, rf"dim_source / donnees_personnelles échoué.*description : {kind}")
+
+
+def test_personal_data_in_the_files_around_the_tables_refuses(candidat: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = release.changes
+    monkeypatch.setattr(release, "changes", lambda *a, **k: real(*a, **k) + "Contact : lea.dupont@exemple.fr\n")
+    assert_refused(candidat, r"donnée personnelle dans changes.md : une adresse électronique : « •••\.••••••@•••••••\.•• »")
+    monkeypatch.undo()
+    assert release.publish(candidat)[1]
+
+
+def test_codes_and_hashes_are_not_taken_for_personal_data() -> None:
+    from expectations.release import masked
+    from ingestion.records.personal import telling
+
+    plain = ["552100554", "55210055400013", "0e1b2c3d" * 8, "QP093028", "2A004", "2026-11-25", "N0612345678", "12,0612345678", "0.0612345678"]
+    assert [text for text in plain if telling(text)] == []
+    assert masked("06 12 34 56 78").startswith("un numéro de téléphone")
+
+
 # --- a disk that fills, a process that dies ---------------------------------------------------------------------
 
 
@@ -250,11 +331,13 @@ def test_full_disk_leaves_the_release_in_place(
     if where_it_fails == "point_current":
         # The release is on disk, whole, and nobody was pointed to it: a rollback to it is all that is missing.
         (orphan,) = {*release.release_ids(candidat)} - {before.name}
+        assert closed(candidat).name == before.name
         assert release.rollback(candidat, orphan) == orphan
     else:
         name, new = release.publish(candidat)
         assert new and current(candidat).name == name
     assert_whole(current(candidat))
+    assert_whole(closed(candidat))
 
 
 FILE_LIMIT = """
@@ -292,27 +375,37 @@ from orchestration import release
 point, root = sys.argv[1:]
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
-def half_written(folder, manifest):
-    real(folder, manifest)
+def half_written(folder, manifest, public):
+    real(folder, manifest, public)
     path = folder / "dernier_kilometre.duckdb"
     os.truncate(path, path.stat().st_size // 2)
     Path(str(path) + ".wal").write_bytes(b"journal d'un processus mort")
     die()
 real = release._write_duckdb
+def second_time(what):
+    calls = []
+    def call(*arguments):
+        calls.append(1)
+        return die() if len(calls) == 2 else what(*arguments)
+    return call
 owner, name, what = {
     "avant le fichier DuckDB": (release, "_write_duckdb", die),
     "au milieu du fichier DuckDB": (release, "_write_duckdb", half_written),
     "après le fichier DuckDB": (release, "datapackage", die),
     "avant le renommage": (release.os, "rename", die),
+    "entre les deux renommages": (release.os, "rename", second_time(os.rename)),
     "entre le renommage et la bascule": (release, "point_current", die),
     "au milieu de la bascule": (release.os, "replace", die),
+    "entre les deux bascules": (release.os, "replace", second_time(os.replace)),
     "après la bascule": (release, "_fsync", lambda path: die() if path.name == "releases" else None),
 }[point]
 setattr(owner, name, what)
 release.publish(Home(Path(root)))
 """
-BEFORE_RENAME = ["avant le fichier DuckDB", "au milieu du fichier DuckDB", "après le fichier DuckDB", "avant le renommage"]
-AFTER_RENAME = ["entre le renommage et la bascule", "au milieu de la bascule", "après la bascule"]
+BEFORE_RENAME = [
+    "avant le fichier DuckDB", "au milieu du fichier DuckDB", "après le fichier DuckDB", "avant le renommage", "entre les deux renommages",
+]  # fmt: skip
+AFTER_RENAME = ["entre le renommage et la bascule", "au milieu de la bascule", "entre les deux bascules", "après la bascule"]
 
 
 def killed_at(point: str, where: Home) -> None:
@@ -330,12 +423,18 @@ def test_killed_publication_leaves_the_old_or_the_new_release(point: str, candid
     assert (now != old) == (point == "après la bascule")
     for name in release.release_ids(candidat):
         assert_whole(candidat.releases / name)
+        assert_whole(release.release_folder(candidat, name, evaluators=True))
+    # Whatever the links say, a reader who asks for the current release gets the same one on both sides.
+    assert release.release_folder(candidat, "current", evaluators=True).name == now.name
+    release.reconcile(candidat)
+    assert closed(candidat).name == now.name
     if point in BEFORE_RENAME:
         assert release.publish(candidat) == (current(candidat).name, True)
         assert_whole(current(candidat))
+        assert_whole(closed(candidat))
 
 
-@pytest.mark.parametrize("point", ["au milieu du fichier DuckDB", "au milieu de la bascule"])
+@pytest.mark.parametrize("point", ["entre les deux renommages", "entre les deux bascules"])
 def test_next_run_recovers_from_a_killed_publication(point: str, revision: Revision, tmp_path: Path) -> None:
     where = private_copy(revision.home.root, tmp_path / "dk")
     unpublish(where)
@@ -366,6 +465,7 @@ def test_rollback_puts_the_first_release_back_and_forth(deux: Home) -> None:
     assert current(deux).name == second
     assert succeeded(dk(deux.root, "rollback", first)) == f"Publication courante : {first}\n"
     assert current(deux).name == first and os.readlink(deux.releases / "current") == first
+    assert os.readlink(release.evaluators_folder(deux) / "current") == first
     population = "select valeur from fct_observation where territoire_code = '23096' and est_derniere_version and year(periode_debut) = 2023"
     back = succeeded(dk(deux.root, "query", population, "--format", "csv"))
     ahead = succeeded(dk(deux.root, "query", population, "--format", "csv", "--release", second))
@@ -382,11 +482,9 @@ def test_nothing_brings_back_by_itself_what_a_rollback_withdrew(revision: Revisi
     assert "rien de neuf" in run and f"dk rollback {second}" in run
     assert current(deux).name == first and release.release_ids(deux) == [first, second]
     # A build of the same data, by another way than « dk run », is refused at the last step.
-    for name in ("parquet", "checks.json"):
-        source = deux.releases / second / name
-        copy = shutil.copytree if source.is_dir() else shutil.copyfile
-        deux.candidate.mkdir(exist_ok=True)
-        copy(source, deux.candidate / name)
+    shutil.copytree(release.evaluators_folder(deux) / second / "parquet", deux.candidate / "parquet")
+    shutil.copyfile(release.evaluators_folder(deux) / second / "checks.json", deux.candidate / "checks.json")
+    shutil.copytree(deux.releases / second / "parquet", release.public_folder(deux) / "parquet")
     assert_refused(deux, f"sont celles de {second}, retirée du service")
     # Putting it back is as explicit as withdrawing it was.
     succeeded(dk(deux.root, "rollback", second))
@@ -416,6 +514,19 @@ def test_rollback_refuses_a_release_that_is_not_what_was_published(damage: str, 
     assert done.returncode == 1
     assert done.stderr.startswith(f"Erreur : {first} : ") and path.name in done.stderr and "Traceback" not in done.stderr
     assert current(deux).name == second
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing"])
+def test_rollback_refuses_a_damaged_evaluators_side(damage: str, deux: Home) -> None:
+    first, second = release.release_ids(deux)
+    path = release.evaluators_folder(deux) / first / "parquet" / "secret_cellule.parquet"
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "changed":
+        path.write_bytes(content + b"x")
+    with pytest.raises(release.ReleaseError, match=rf"{first} \(version pour évaluateurs\) : parquet/secret_cellule.parquet"):
+        release.rollback(deux, first)
+    assert current(deux).name == closed(deux).name == second
 
 
 @pytest.mark.parametrize("unknown", ["2000-01-01-1", "../work", "", ".."])
@@ -457,7 +568,8 @@ def publiee(embedded: Run) -> Path:
 def test_release_files_are_read_only_and_summed(publiee: Path) -> None:
     assert_whole(publiee)
     files = [p for p in publiee.rglob("*") if p.is_file()]
-    assert len(files) == 18
+    tables = len(json.loads((publiee / "datapackage.json").read_text(encoding="utf-8"))["resources"])
+    assert len(files) == tables + 5
     assert {p.name: oct(p.stat().st_mode & 0o777) for p in files} == {p.name: "0o444" for p in files}
 
 
@@ -492,7 +604,8 @@ def test_datapackage_describes_every_table_and_tells_the_truth(publiee: Path) ->
 
 def test_checks_are_complete_and_true(publiee: Path, embedded: Run) -> None:
     evidence = json.loads((publiee / "checks.json").read_text(encoding="utf-8"))
-    assert evidence["empreinte_candidat"] == release.candidate_fingerprint(publiee)
+    assert evidence["empreinte_publique"] == release.candidate_fingerprint(publiee)
+    assert evidence["empreinte_candidat"] == release.candidate_fingerprint(closed(embedded.home))
     controls = evidence["controles"]
     manifest = release.load_manifest(embedded.home)
     assert {c["controle"] for c in controls if c["etape"] == "entrepot"} == set(release.expected_dbt_tests(manifest))
@@ -500,6 +613,10 @@ def test_checks_are_complete_and_true(publiee: Path, embedded: Run) -> None:
 
     expected = set(expected_checks(release.keys_of(manifest)))
     assert {(c["cible"], c["controle"]) for c in controls if c["etape"] == "candidat"} == expected
+    from expectations.release import expected_public_checks
+
+    scanned = {p.stem for p in (publiee / "parquet").glob("*.parquet")} - {"audit_controle"}
+    assert {(c["cible"], c["controle"]) for c in controls if c["etape"] == "diffusion"} == set(expected_public_checks(sorted(scanned)))
     arrived = {c["cible"].split(":")[0] for c in controls if c["etape"] == "arrivee"}
     assert arrived == {s.source_id for s in load_sources().values() if s.meta.embarque != "non"}
     assert {c["resultat"] for c in controls} == {"réussi"}

@@ -22,11 +22,13 @@ LISTES = [
     "anct__cites_educatives", "anct__avenir_montagnes_ingenierie", "anct__avenir_montagnes_mobilites",
     "anct__fabriques_prospectives", "anct__fabriques_territoire", "anct__pao", "anct__territoires_engagement",
     "anct__conseillers_numeriques", "dgaln__ort", "cget__contrats_ruralite", "catalogue__perimetres",
+    "demonstration__resultats",
 ]  # fmt: skip
 MESURES = {
     "population_municipale": "effectif", "dvf_mutations": "effectif", "dvf_prix_m2": "moyenne", "revenu_median": "mediane",
     "taux_chomage": "taux", "lovac_logements": "effectif", "lovac_vacants": "effectif", "lovac_vacants_2ans": "effectif",
     "fs_sites": "effectif", "fs_antennes": "effectif", "cnfs_postes": "effectif", "ort_conventions_signees": "effectif",
+    "demo_resultat_1": "moyenne", "demo_resultat_2": "moyenne", "demo_resultat_3": "moyenne", "demo_resultat_4": "moyenne",
 }  # fmt: skip
 Edit = Callable[[str, str, str], Path]
 
@@ -139,9 +141,60 @@ def test_the_declared_sources_read_the_keys_that_the_files_write() -> None:
     assert lost == []
 
 
+def test_every_internal_indicator_has_a_calculation_fed_by_records() -> None:
+    """Only an indicator whose open source is not loaded may be empty; those of the registers never are."""
+    for item in load_catalogue().interventions.values():
+        for indicateur in item.indicateurs:
+            fed = bool(indicateur.calcul and catalogue_schema.famille_de(indicateur.calcul.numerateur))
+            if any(source.startswith("int_") for source in indicateur.sources):
+                assert fed, indicateur.indicateur_id
+            if fed:
+                assert set(indicateur.calcul.niveaux) <= set(catalogue_schema.NIVEAUX_INTERNES), indicateur.indicateur_id
+
+
+def test_the_target_of_the_roadmap_can_be_read_as_a_number() -> None:
+    sur_mesure = load_catalogue().interventions["sur_mesure.yml"]
+    target = next(i.cible_publiee for i in sur_mesure.indicateurs if i.indicateur_id == "sm_part_reponse_locale")
+    assert float(target.split(" %")[0]) == 90
+
+
+def test_every_family_of_internal_measures_is_computed_and_adds_up_as_declared() -> None:
+    import yaml
+
+    declared = yaml.safe_load((PROJECT / "dbt_project" / "dbt_project.yml").read_text(encoding="utf-8"))["vars"]
+    families = catalogue_schema.familles_internes()
+    models = PROJECT / "dbt_project" / "models"
+    sql = "".join(path.read_text(encoding="utf-8") for path in [
+        models / "indicateurs/int_fait_interne.sql", models / "indicateurs/mes_interne.sql", models / "sur_mesure/int_duree.sql",
+    ])  # fmt: skip
+    assert [name for name in families if not re.search(rf"'{name}(__)?'", sql)] == []
+    for name, somme in declared["sommes_internes"].items():
+        for mesure in (somme["total"], *somme["parties"]):
+            assert families[mesure].nature in catalogue_schema.SOMMABLES_INTERNES, (name, mesure)
+    for mesure, effectif in declared["effectifs_internes"].items():
+        assert families[mesure].nature in ("mediane", "moyenne"), mesure
+        assert families[effectif].nature == "effectif", effectif
+        assert families[effectif].objet == families[mesure].objet, mesure
+
+
+def test_the_registers_have_the_keys_that_their_layouts_declare() -> None:
+    macro = (PROJECT / "dbt_project" / "macros" / "interne.sql").read_text(encoding="utf-8")
+    written = {
+        name: tuple(re.findall(r"'(\w+)'", columns))
+        for name, columns in re.findall(r"^    '(\w+)': \[(.*)\],$", macro, flags=re.MULTILINE)
+    }
+    declared = {
+        source.nom: tuple(name for name in source.meta.cle if name != "_millesime")
+        for source in load_sources().values()
+        if source.groupe == "interne"
+    }
+    assert written == declared
+
+
 # --- what the loader refuses -----------------------------------------------------------------------------------
 
 FS, ACV = "interventions/france_services.yml", "interventions/action_coeur_de_ville.yml"
+SM = "interventions/sur_mesure.yml"
 MALFORMED = {
     "clé inconnue": (FS, "niveau_action:", "niveau_daction:", ["france_services.yml, niveau_daction", "clé inconnue"]),
     "clé absente": (FS, "forme: programme\n", "", ["france_services.yml, forme", "clé obligatoire absente"]),
@@ -176,6 +229,18 @@ MALFORMED = {
     "date sans précision": ("perimetres.yml", "precision_date: mois", "precision_date: null", ["pacte_ardennes", "vont ensemble"]),
     "rupture sans date": ("ruptures.yml", "date_debut: 2019-01-01", "date_debut: janvier", ["dvf_mutations", "AAAA-MM-JJ"]),
     "clé écrite deux fois": (FS, "forme: programme\n", "forme: programme\nforme: projet\n", ["france_services.yml", "2 fois"]),
+    "relevés internes sans niveaux": (
+        SM, "      denominateur: demandes_closes\n      facteur: 100\n      niveaux: [departement, region, national]\n",
+        "      denominateur: demandes_closes\n      facteur: 100\n", ["sm_part_reponse_locale, calcul", "demandes_reponse_locale", "écrire niveaux"],
+    ),
+    "relevés internes à la commune": (
+        SM, "      numerateur: delai_interlocuteur\n      niveaux: [departement, region, national]",
+        "      numerateur: delai_interlocuteur\n      niveaux: [commune, departement]", ["sm_delai_interlocuteur", "rien de plus fin n'est publié"],
+    ),
+    "registre dit exhaustif": (
+        "interventions/stages_3e.yml", "      numerateur: action_quantite__st3_offres_deposees\n",
+        "      numerateur: action_quantite__st3_offres_deposees\n      exhaustif: true\n", ["st3_offres_deposees", "retirer exhaustif"],
+    ),
     "YAML illisible": (FS, "forme: programme\n", "forme: [programme\n", ["france_services.yml : YAML illisible"]),
 }  # fmt: skip
 
@@ -216,7 +281,7 @@ def test_a_missing_file_and_an_empty_folder_are_refused(edit: Edit, tmp_path: Pa
 
 # --- what the gate refuses -------------------------------------------------------------------------------------
 
-STAGES = "interventions/stages_3e.yml"
+STAGES, LIEUX = "interventions/stages_3e.yml", "interventions/nouveaux_lieux.yml"
 INCOHERENT = {
     "aucun indicateur de politique publique": (
         STAGES, "portee: politique_publique", "portee: vie_quotidienne", ["stages_3e.yml", "politique publique", "en ajouter un"],
@@ -225,11 +290,12 @@ INCOHERENT = {
         STAGES, "portee: vie_quotidienne", "portee: politique_publique", ["stages_3e.yml", "vie quotidienne", "en ajouter un"],
     ),
     "identifiant en double": (
-        STAGES, "indicateur_id: st3_offres_deposees", "indicateur_id: pre_enfants_suivis",
-        ["stages_3e.yml, pre_enfants_suivis", "déjà pris dans reussite_educative.yml"],
+        "interventions/vie_associative.yml", "indicateur_id: va_creations_1000", "indicateur_id: pre_enfants_suivis",
+        ["vie_associative.yml, pre_enfants_suivis", "déjà pris dans reussite_educative.yml"],
     ),
     "identifiant d'un baromètre": (
-        STAGES, "indicateur_id: st3_offres_deposees", "indicateur_id: ditp_ind_313", ["ditp_ind_313", "indicateurs_partages"],
+        "interventions/vie_associative.yml", "indicateur_id: va_creations_1000", "indicateur_id: ditp_ind_313",
+        ["ditp_ind_313", "indicateurs_partages"],
     ),
     "indicateur partagé inconnu": (FS, "id: fs_sites", "id: fs_site", ["france_services.yml", "fs_site : indicateur inconnu"]),
     "indicateur de baromètre inconnu": (FS, "id: ditp_ind_246", "id: ditp_ind_999", ["ditp_ind_999 : indicateur inconnu"]),
@@ -240,6 +306,34 @@ INCOHERENT = {
     ),
     "somme d'une médiane": (
         "indicateurs_communs.yml", "numerateur: lovac_vacants\n", "numerateur: revenu_median\n", ["lovac_taux_vacance", "ne s'additionne pas"],
+    ),
+    "famille interne inconnue": (
+        SM, "numerateur: demandes_reponse_locale", "numerateur: reponses__locales", ["sm_part_reponse_locale", "famille interne « reponses »"],
+    ),
+    "famille interne sans son objet": (
+        LIEUX, "numerateur: conventions_actives__nouveaux_lieux", "numerateur: conventions_actives",
+        ["nl_fabriques", "écrire conventions_actives__", "(intervention)"],
+    ),
+    "famille interne qui n'a pas d'objet": (
+        SM, "numerateur: delai_interlocuteur", "numerateur: delai_interlocuteur__sur_mesure", ["n'a pas d'objet", "écrire delai_interlocuteur"],
+    ),
+    "relevés d'une intervention inconnue": (
+        LIEUX, "numerateur: conventions_actives__nouveaux_lieux", "numerateur: conventions_actives__nouveau_lieu",
+        ["l'intervention nouveau_lieu n'est pas au catalogue"],
+    ),
+    "indicateur remonté pour un autre": (
+        STAGES, "numerateur: action_quantite__st3_offres_deposees", "numerateur: action_quantite__pre_enfants_suivis",
+        ["st3_offres_deposees", "écrire action_quantite__st3_offres_deposees"],
+    ),
+    "opérateur hors du premier cercle": (
+        "interventions/op_bdt.yml", "numerateur: operateur_acceptees__bdt", "numerateur: operateur_acceptees__cdc",
+        ["op_bdt_demandes_activees", "cdc n'est pas du premier cercle", "ademe, anah, anru, bdt, cerema"],
+    ),
+    "somme de délais": (
+        LIEUX, "numerateur: conventions_actives__nouveaux_lieux", "numerateur: operateur_delai__bdt", ["nl_fabriques", "ne s'additionne pas"],
+    ),
+    "effectif montré sans être additionné": (
+        SM, "numerateur: delai_interlocuteur", "numerateur: demandes", ["sm_delai_interlocuteur", "calcul de type somme"],
     ),
     "programme sans liste": (
         ACV, "numerateur: programme_action_coeur_de_ville", "numerateur: programme_stages_3e",

@@ -10,7 +10,8 @@ simples as (
         indicateur.indicateur_id, indicateur.calcul_type, coalesce(indicateur.calcul_exhaustif, false) as exhaustif,
         mesure.territoire_niveau, mesure.territoire_code, mesure.cog_annee, mesure.periode_debut, mesure.periode_fin,
         mesure.valeur as numerateur, cast(null as {{ type_double() }}) as denominateur,
-        mesure.statut_valeur, mesure.source_id, mesure.millesime, mesure.snapshot_sha256, mesure.connue_le, mesure.ligne
+        mesure.statut_valeur, mesure.source_id, mesure.millesime, mesure.snapshot_sha256, mesure.connue_le, mesure.ligne,
+        mesure.mention
     from {{ ref('int_mesure') }} as mesure
     inner join indicateur on indicateur.calcul_numerateur = mesure.mesure_id and indicateur.calcul_type in ('somme', 'valeur')
 ),
@@ -29,7 +30,8 @@ rapports as (
             when haut.valeur is null then haut.statut_valeur
             else coalesce(bas.statut_valeur, 'manquant')
         end as statut_valeur,
-        haut.source_id, haut.millesime, haut.snapshot_sha256, haut.connue_le, haut.ligne
+        haut.source_id, haut.millesime, haut.snapshot_sha256, haut.connue_le, haut.ligne,
+        coalesce(haut.mention, bas.mention) as mention
     from {{ ref('int_mesure') }} as haut
     inner join indicateur
         on indicateur.calcul_numerateur = haut.mesure_id and indicateur.calcul_type in ('ratio', 'moyenne_ponderee')

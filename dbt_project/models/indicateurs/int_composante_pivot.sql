@@ -6,7 +6,7 @@ with inchangees as (
         composante.indicateur_id, composante.calcul_type, composante.exhaustif, passage.commune_code as territoire_code,
         composante.periode_debut, composante.periode_fin, composante.numerateur, composante.denominateur,
         composante.statut_valeur, cast(null as {{ dbt.type_string() }}) as motif,
-        composante.source_id, composante.millesime, composante.snapshot_sha256, composante.connue_le
+        composante.source_id, composante.millesime, composante.snapshot_sha256, composante.connue_le, composante.mention
     from {{ ref('int_composante') }} as composante
     inner join {{ ref('int_passage') }} as passage
         on passage.cog_annee = composante.cog_annee and passage.code_origine = composante.territoire_code
@@ -51,7 +51,8 @@ converties as (
         count(numerateur) as renseignees,
         min(part) as part_min,
         max(case when passage_nature = 'arrondissement municipal' then 1 else 0 end) as par_arrondissement,
-        max(case when statut_valeur = 'secret' then 1 else 0 end) as un_secret
+        max(case when statut_valeur = 'secret' then 1 else 0 end) as un_secret,
+        max(mention) as mention
     from a_convertir
     group by
         indicateur_id, calcul_type, exhaustif, commune_code, cog_annee, periode_debut, periode_fin,
@@ -94,7 +95,7 @@ autres as (
 select
     indicateur_id, calcul_type, exhaustif, 'commune' as territoire_niveau, territoire_code, {{ var('cog_pivot') }} as cog_annee,
     periode_debut, periode_fin, numerateur, denominateur, statut_valeur, motif, 'publié' as provenance,
-    source_id, millesime, snapshot_sha256, connue_le
+    source_id, millesime, snapshot_sha256, connue_le, mention
 from inchangees
 union all
 select
@@ -108,12 +109,14 @@ select
         when part_min < 1 or renseignees < presentes then 'estimé'
         else 'observé'
     end,
-    motif, 'converti', source_id, millesime, snapshot_sha256, connue_le
+    motif, 'converti', source_id, millesime, snapshot_sha256, connue_le, mention
 from jugees
 where commune_code is not null
 union all
 select
     indicateur_id, calcul_type, exhaustif, territoire_niveau, territoire_code, cog_retenu, periode_debut, periode_fin,
-    numerateur, denominateur, statut_valeur, null, 'publié', source_id, millesime, snapshot_sha256, connue_le
+    numerateur, denominateur, statut_valeur, null,
+    case when substring(source_id, 1, 9) = 'interne__' then 'registre' else 'publié' end,
+    source_id, millesime, snapshot_sha256, connue_le, mention
 from autres
 where cog_retenu is not null

@@ -3,14 +3,14 @@ with propres as (
     select
         indicateur_id, libelle, type, domaine, unite, sens_favorable, formule, frequence, agregation, methode_contrefactuel,
         calcul_type, calcul_numerateur, calcul_denominateur, calcul_poids, calcul_facteur, calcul_niveaux, calcul_exhaustif,
-        motif_sans_valeur, note, 'catalogue' as origine
+        motif_sans_valeur, note, cible_publiee, 'catalogue' as origine
     from {{ source('catalogue', 'indicateurs') }}
     where _actuelle
     union all
     select
         indicateur_id, libelle, type, domaine, unite, sens_favorable, formule, frequence, agregation, methode_contrefactuel,
         calcul_type, calcul_numerateur, calcul_denominateur, calcul_poids, calcul_facteur, calcul_niveaux, calcul_exhaustif,
-        motif_sans_valeur, note, 'catalogue'
+        motif_sans_valeur, note, cible_publiee, 'catalogue'
     from {{ source('catalogue', 'indicateurs_communs') }}
     where _actuelle
 ),
@@ -44,10 +44,10 @@ barometres_ou_attendus as (
     where not exists (select 1 from barometres where barometres.origine = attendus.origine)
 )
 
-select * from propres
+select *, {{ registre_de_la_mesure('calcul_numerateur') }} as registre from propres
 union all
 select
     indicateur_id, libelle, 'resultat', null, unite, sens_favorable, formule, null, 'non_agregeable', 'aucune',
     'valeur', indicateur_id, null, null, null, null, null,
-    motif_sans_valeur, null, origine
+    motif_sans_valeur, null, null, origine, null
 from barometres_ou_attendus

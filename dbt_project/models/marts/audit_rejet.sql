@@ -1,4 +1,5 @@
--- Every row of every source that did not make it, with the reason: unreadable ones, then codes that resolve to nothing.
+-- Every row of every source that did not make it, with the reason: unreadable ones, records whose key another file already
+-- holds, then codes that resolve to nothing.
 with lus as (
     select source_id, millesime, chemin, snapshot_sha256, cast(ligne as {{ dbt.type_bigint() }}) as ligne, colonne, valeur, motif
     from {{ source('arrivee', 'rejets') }}
@@ -32,7 +33,8 @@ inconnus as (
 
 mesures as (
     select distinct
-        mesure.source_id, mesure.millesime, cast(null as {{ dbt.type_string() }}) as chemin, mesure.snapshot_sha256, mesure.ligne,
+        mesure.source_id, mesure.millesime, cast(null as {{ dbt.type_string() }}) as chemin, mesure.snapshot_sha256,
+        nullif(mesure.ligne, 0) as ligne,
         'code' as colonne, mesure.territoire_code as valeur,
         case
             when mesure.territoire_code is null then 'territoire non renseigné'
@@ -48,10 +50,15 @@ mesures as (
 )
 
 -- A line may speak both in a list and in a measure: it is rejected once.
-select * from lus
-union all
-(
-    select * from listes
-    union
-    select * from mesures
-)
+select reunis.*, {{ mention('reunis.millesime') }} as mention
+from (
+    select * from lus
+    union all
+    select source_id, millesime, chemin, snapshot_sha256, ligne, colonne, valeur, motif from {{ ref('int_doublon') }}
+    union all
+    (
+        select * from listes
+        union
+        select * from mesures
+    )
+) as reunis

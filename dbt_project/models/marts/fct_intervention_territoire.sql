@@ -1,5 +1,6 @@
 -- Who was treated where, from when to when. Entries and departures are read from the successive states of the lists:
 -- a territory that a later state of the same list no longer holds has left by that date (no survivor bias, R-REV).
+-- Signed conventions speak where no list does.
 with liste as (
     select * from {{ ref('int_liste') }} where territoire_code is not null
 ),
@@ -109,7 +110,7 @@ select
     cast(extract(year from date_debut) as {{ dbt.type_int() }}) as cohorte_annee,
     premiere_apparition, derniere_apparition,
     cast(nb_etats as {{ dbt.type_int() }}) as nb_etats,
-    projet_id, projet_nom, source_id, millesime, snapshot_sha256
+    projet_id, projet_nom, source_id, millesime, snapshot_sha256, cast(null as {{ dbt.type_string() }}) as mention
 from depuis_les_listes
 union all
 select
@@ -118,5 +119,22 @@ select
     date_debut, date_fin, case when date_fin is null then 'actif' else 'sorti' end,
     cast(extract(year from date_debut) as {{ dbt.type_int() }}),
     coalesce(date_debut, publie_le), coalesce(date_debut, publie_le), cast(1 as {{ dbt.type_int() }}),
-    territoire_code, perimetre_nom, 'catalogue__perimetres', millesime, snapshot_sha256
+    territoire_code, perimetre_nom, 'catalogue__perimetres', millesime, snapshot_sha256, null
 from depuis_le_catalogue
+union all
+select
+    convention.intervention_id, convention.territoire_niveau, convention.territoire_code,
+    cast(convention.cog_annee as {{ dbt.type_int() }}),
+    convention.date_debut, convention.date_fin, convention.statut,
+    cast(extract(year from convention.date_debut) as {{ dbt.type_int() }}),
+    convention.date_debut, convention.derniere_signature, cast(convention.conventions as {{ dbt.type_int() }}),
+    convention.convention_id, null, 'interne__convention', convention.millesime, convention.snapshot_sha256, convention.mention
+from {{ ref('int_traitement_convention') }} as convention
+left join (
+    select intervention_id, territoire_niveau, territoire_code from depuis_les_listes
+    union
+    select intervention_id, territoire_niveau, territoire_code from depuis_le_catalogue
+) as connu
+    on connu.intervention_id = convention.intervention_id and connu.territoire_niveau = convention.territoire_niveau
+    and connu.territoire_code = convention.territoire_code
+where connu.intervention_id is null

@@ -2,7 +2,7 @@ with publiees as (
     select
         indicateur_id, calcul_type, territoire_niveau, territoire_code, cog_annee, periode_debut, periode_fin,
         numerateur, denominateur, statut_valeur, motif, provenance, cast(null as {{ type_double() }}) as part_couverte,
-        source_id, millesime, snapshot_sha256, connue_le
+        source_id, millesime, snapshot_sha256, connue_le, mention
     from {{ ref('int_composante_pivot') }}
     union all
     select
@@ -20,7 +20,7 @@ with publiees as (
             when part_couverte < {{ var('couverture_minimale') }}
                 then 'agrégat refusé : ' || cast(round(part_couverte * 100) as {{ dbt.type_int() }}) || ' % de la population couverte, il en faut {{ (var("couverture_minimale") * 100) | int }}'
         end,
-        'agrégé', part_couverte, source_id, millesime, snapshot_sha256, connue_le
+        'agrégé', part_couverte, source_id, millesime, snapshot_sha256, connue_le, mention
     from {{ ref('int_agregat') }}
 ),
 
@@ -83,7 +83,7 @@ revisions as (
 retenues as (
     select
         indicateur_id, territoire_niveau, territoire_code, cog_annee, periode_debut, periode_fin, numerateur, denominateur,
-        valeur, unite, statut_valeur, motif, provenance, part_couverte, calcul_type, source_id, millesime, snapshot_sha256, connue_le,
+        valeur, unite, statut_valeur, motif, provenance, part_couverte, calcul_type, source_id, millesime, snapshot_sha256, connue_le, mention,
         true as est_derniere_version
     from valuees
     where not exists (
@@ -96,7 +96,7 @@ retenues as (
     union all
     select
         indicateur_id, territoire_niveau, territoire_code, cog_annee, periode_debut, periode_fin, numerateur, denominateur,
-        valeur, unite, statut_valeur, motif, provenance, part_couverte, calcul_type, source_id, millesime, snapshot_sha256, connue_le,
+        valeur, unite, statut_valeur, motif, provenance, part_couverte, calcul_type, source_id, millesime, snapshot_sha256, connue_le, mention,
         rang_revision = 1
     from revisions
 )
@@ -121,7 +121,8 @@ select
     retenues.millesime,
     retenues.snapshot_sha256,
     retenues.connue_le,
-    retenues.est_derniere_version
+    retenues.est_derniere_version,
+    retenues.mention
 from retenues
 left join {{ ref('int_serie') }} as serie
     on serie.indicateur_id = retenues.indicateur_id

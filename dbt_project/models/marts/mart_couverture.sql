@@ -6,7 +6,8 @@ with valeurs as (
         count(*) as observations,
         count(distinct periode_debut) as dates,
         min(periode_debut) as premiere_periode,
-        max(periode_fin) as derniere_periode
+        max(periode_fin) as derniere_periode,
+        max(mention) as mention
     from {{ ref('fct_observation') }}
     where valeur is not null and statut_valeur in ('observé', 'provisoire') and est_derniere_version
     group by indicateur_id
@@ -17,15 +18,19 @@ liens as (
         pont.intervention_id, pont.indicateur_id, pont.portee, pont.est_englobant,
         coalesce(valeurs.observations, 0) as observations,
         coalesce(valeurs.dates, 0) as dates,
-        valeurs.premiere_periode, valeurs.derniere_periode,
-        coalesce(indicateur.motif_sans_valeur, 'aucune observation dans les sources chargées') as motif
+        valeurs.premiere_periode, valeurs.derniere_periode, valeurs.mention,
+        coalesce(
+            indicateur.motif_sans_valeur,
+            'donnée interne : aucun relevé « ' || indicateur.registre || ' » chargé ne le renseigne',
+            'aucune observation dans les sources chargées'
+        ) as motif
     from {{ ref('bridge_intervention_indicateur') }} as pont
     inner join {{ ref('int_indicateur') }} as indicateur on indicateur.indicateur_id = pont.indicateur_id
     left join valeurs on valeurs.indicateur_id = pont.indicateur_id
 ),
 
 traites as (
-    select intervention_id, count(*) as territoires, count(date_debut) as territoires_dates
+    select intervention_id, count(*) as territoires, count(date_debut) as territoires_dates, max(mention) as mention
     from {{ ref('fct_intervention_territoire') }}
     where statut = 'actif'
     group by intervention_id
@@ -43,7 +48,8 @@ comptes as (
         sum(case when dates >= 2 then 1 else 0 end) as observes_a_deux_dates,
         sum(observations) as observations,
         min(premiere_periode) as premiere_periode,
-        max(derniere_periode) as derniere_periode
+        max(derniere_periode) as derniere_periode,
+        max(mention) as mention
     from liens
     group by intervention_id
 ),
@@ -73,7 +79,8 @@ select
     case
         when coalesce(traites.territoires, 0) > 0 then null
         else coalesce(intervention.motif_sans_liste, 'liste déclarée mais non fournie')
-    end as motif_sans_territoire
+    end as motif_sans_territoire,
+    coalesce(comptes.mention, traites.mention) as mention
 from {{ ref('dim_intervention') }} as intervention
 left join comptes on comptes.intervention_id = intervention.intervention_id
 left join manques on manques.intervention_id = intervention.intervention_id

@@ -1,7 +1,25 @@
 -- One row per source: its last accepted delivery and whether this publication got it or kept an older one.
 -- No clock here: lateness against today's date is what « dk sources » and Dagster tell.
-with livraisons as (
-    select * from {{ source('registre', 'livraisons') }}
+-- Records come as a register or, in its place, as the demonstration world: the one that is not there is not awaited while
+-- the other is.
+with toutes as (
+    select
+        livraisons.*,
+        max(case when millesime in ('registre', 'demonstration') and snapshot_sha256 is not null then 1 else 0 end)
+            over (partition by source_id) as releves_presents,
+        max(case when millesime = 'registre' then 1 else 0 end) over (partition by source_id) as a_un_registre
+    from {{ source('registre', 'livraisons') }} as livraisons
+),
+
+livraisons as (
+    select *
+    from toutes
+    where not (
+        snapshot_sha256 is null and (
+            (millesime in ('registre', 'demonstration') and releves_presents = 1)
+            or (millesime = 'demonstration' and a_un_registre = 1)
+        )
+    )
 ),
 
 derniere as (
@@ -23,7 +41,8 @@ comptes as (
         sum(lignes_hors_tableau) as lignes_hors_tableau,
         max(case when statut_collecte = 'dernière bonne version conservée' then 1 else 0 end) as conservee,
         max(case when statut_collecte = 'non fournie' then 1 else 0 end) as absente,
-        max(motif) as motif
+        max(motif) as motif,
+        max(case when snapshot_sha256 is not null then {{ mention('millesime') }} end) as mention
     from livraisons
     group by source_id
 )
@@ -47,7 +66,8 @@ select
     cast(comptes.lignes_lues as {{ dbt.type_bigint() }}) as lignes_lues,
     cast(comptes.lignes_gardees as {{ dbt.type_bigint() }}) as lignes_gardees,
     cast(comptes.lignes_rejetees as {{ dbt.type_bigint() }}) as lignes_rejetees,
-    cast(comptes.lignes_hors_tableau as {{ dbt.type_bigint() }}) as lignes_hors_tableau
+    cast(comptes.lignes_hors_tableau as {{ dbt.type_bigint() }}) as lignes_hors_tableau,
+    comptes.mention
 from {{ source('registre', 'sources') }} as sources
 left join comptes on comptes.source_id = sources.source_id
 left join derniere on derniere.source_id = sources.source_id and derniere.rang = 1

@@ -1,0 +1,2 @@
+-- Consultations of inhabitants, one row each.
+{{ registre('concertation') }}

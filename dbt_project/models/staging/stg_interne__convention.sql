@@ -1,0 +1,2 @@
+-- Conventions of all interventions, one row each.
+{{ registre('convention') }}

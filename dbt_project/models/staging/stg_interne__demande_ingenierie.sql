@@ -1,0 +1,2 @@
+-- Requests for engineering, one row each.
+{{ registre('demande_ingenierie') }}

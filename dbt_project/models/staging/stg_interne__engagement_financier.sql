@@ -1,0 +1,2 @@
+-- What each funder committed and paid, one row per commitment.
+{{ registre('engagement_financier') }}

@@ -1,0 +1,2 @@
+-- Training sessions, one row each.
+{{ registre('formation') }}

@@ -1,0 +1,2 @@
+-- Programmes incubated by the agency, one row each.
+{{ registre('incubation') }}

@@ -1,0 +1,2 @@
+-- Dated targets and their successive versions.
+{{ registre('objectif') }}

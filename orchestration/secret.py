@@ -1,0 +1,776 @@
+"""Statistical secrecy (rule R-SEC): which cells a public release must leave out, and the proof that it is enough.
+
+A table is a system of additive relations over cells (part to whole, département to région to nation, year to cumulated
+period, numerator and complement to denominator). Cells that a rule finds sensitive are hidden; others must be hidden with
+them, or a subtraction gives them back. The method is cell suppression by linear programming: the incremental heuristic
+of Kelly, Golden and Assad (1992), as extended to any linear system by Cox (1995) and Castro (2007), solved with HiGHS,
+which scipy ships. Each hidden cell ends with a certificate: two tables that agree with all that is published, whose
+other cells are not negative (and are whole, for counts), in which the cell is ``haut`` above and ``bas`` below its true
+value. Earlier public releases are part of what is published.
+
+No library did it as a whole. On PyPI, ``pytauargus`` 0.6 (a beta of the τ-Argus engine, on HiGHS as well) protects one
+hierarchical table at a time (OPT, MOD): neither tables linked by ratios and part-whole relations between measures, nor
+cells that an earlier release gave away with the tables they stood in; ``piargus`` drives a τ-Argus program that it does
+not hold; ``ssbkonf`` and ``rtauargus`` need R. So the solver is theirs and the system is ours.
+
+This module is pure: arrays and frames in, arrays and frames out. ``orchestration.diffusion`` applies it to a release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import polars as pl
+    from scipy.sparse import csr_matrix
+
+TOLERANCE = 1e-6
+BLOC = 6_000  # columns solved in one call of HiGHS: a call costs milliseconds, and independent systems share one
+NOEUDS = 200  # branches of a search in whole numbers: a bound that does not depend on the clock
+PEU = 24  # cells of a system still to prove, under which each is taken by itself
+
+
+@dataclass(frozen=True)
+class Probleme:
+    """A system of additive relations and what is known of it. All arrays have one entry per cell.
+
+    ``lignes`` (relations × cells, sparse): for any two tables that agree with what is published, the differences of
+    their cells, weighted by a relation, add up to zero. ``valeur``: how far down a cell may go: its true value when it
+    cannot be negative, infinity when it can; in the unit of the protection. ``entier``: the cell is a count. ``connu``: the attacker already has it; hiding it is vain. ``cache``: not
+    shown. ``haut`` and ``bas``: how far above and below its value the cell must stay possible once hidden; 0 asks
+    for nothing. ``cout``: what hiding a shown cell costs to readers.
+    """
+
+    lignes: csr_matrix
+    valeur: np.ndarray
+    entier: np.ndarray
+    connu: np.ndarray
+    cache: np.ndarray
+    haut: np.ndarray
+    bas: np.ndarray
+    cout: np.ndarray
+
+
+@dataclass
+class Protection:
+    """What ``proteger`` found: hidden cells, those of them whose certificates failed, and what it took."""
+
+    cache: np.ndarray
+    sans_preuve: np.ndarray
+    appels: int = 0
+    tours: int = 0
+
+
+class _Etat:
+    """The running state: what is hidden, and which (direction, cell) pairs are proved; direction 0 is upwards."""
+
+    def __init__(self, probleme: Probleme) -> None:
+        self.p = probleme
+        self.lignes, self.colonnes = probleme.lignes.tocsr(), probleme.lignes.tocsc()
+        self.presence = (self.lignes != 0).astype(np.int32)
+        self.n = len(probleme.valeur)
+        self.cache = probleme.cache.copy()
+        self.exige = np.vstack([probleme.haut, probleme.bas])
+        self.prouve = np.zeros((2, self.n), dtype=bool)
+        self.impossible = np.zeros((2, self.n), dtype=bool)
+        self.appels = 0
+
+    def libres(self) -> np.ndarray:
+        """Cells whose value the attacker does not have (indices)."""
+        return np.flatnonzero(self.cache & ~self.p.connu)
+
+    def a_prouver(self) -> np.ndarray:
+        return (self.exige > 0) & ~self.prouve & ~self.impossible & (self.cache & ~self.p.connu)[None, :]
+
+
+def proteger(probleme: Probleme) -> Protection:
+    """Hides the cells that must be, beyond those of ``probleme.cache``, until every hidden cell is proved.
+
+    Deterministic. ``sans_preuve`` names hidden cells that no pattern can protect: as any cell may be hidden but those
+    that the attacker had before (``connu``), those are the cause.
+    """
+    etat = _Etat(probleme)
+    colonnes = np.flatnonzero(~probleme.connu)
+    systeme = np.full(etat.n, -1)
+    systeme[colonnes], _ = _composantes(etat.lignes, colonnes)
+    tours = 0
+    _completer(etat)
+    while len((echecs := _certifier(etat))[0]):
+        tours += 1
+        _chercher(etat, systeme, *echecs)
+        _completer(etat)
+    sans_preuve = etat.impossible.any(axis=0) | ((etat.exige > 0).any(axis=0) & etat.cache & probleme.connu)
+    return Protection(etat.cache, sans_preuve, etat.appels, tours)
+
+
+# --- proofs -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Reduit:
+    """Hidden cells as classes that move together: relations between classes, how far each may move by its own bounds."""
+
+    matrice: csr_matrix
+    haut: np.ndarray
+    bas: np.ndarray
+    entier: np.ndarray
+    systeme: np.ndarray
+
+    def __post_init__(self) -> None:
+        self.coo = self.matrice.tocoo()
+        self.ligne_systeme = self.systeme[self.matrice.indices[self.matrice.indptr[:-1]]]
+
+
+def _certifier(etat: _Etat) -> tuple[np.ndarray, np.ndarray]:
+    """Proves what the present pattern proves at once; returns the (directions, cells) that are left to look at one by one.
+
+    A relation with a single hidden cell gives it away, one with two ties them together. What is left after that is
+    mostly relations that share no cell, where a sum tells the reach of each; only the rest goes to the solver.
+    """
+    p = etat.p
+    cellules = etat.libres()
+    sens, position = np.nonzero(etat.a_prouver()[:, cellules])
+    if not len(sens):
+        return sens, position
+    matrice, classe, signe = _reduire(etat.lignes[:, cellules])
+    haut, bas = np.full((2, matrice.shape[1]), np.inf)
+    entier = np.zeros(matrice.shape[1], dtype=bool)
+    plus, moins = (classe >= 0) & (signe > 0), (classe >= 0) & (signe < 0)
+    np.minimum.at(bas, classe[plus], p.valeur[cellules[plus]])
+    np.minimum.at(haut, classe[moins], p.valeur[cellules[moins]])
+    np.logical_or.at(entier, classe[classe >= 0], p.entier[cellules[classe >= 0]])
+    portee, systeme, difficile = _portees(matrice, haut, bas)
+    # What is asked of a cell, asked of its class: turned when they move in opposite ways.
+    k = classe[position]
+    sens_k = np.where(signe[position] > 0, sens, 1 - sens)
+    besoin = etat.exige[sens, cellules[position]]
+    au_solveur = (k >= 0) & difficile[k] if len(difficile) else np.zeros(len(k), dtype=bool)
+    atteint = np.where(k >= 0, portee[sens_k, k], 0.0) if len(difficile) else np.zeros(len(k))
+    prouve = ~au_solveur & (atteint >= besoin * (1 - TOLERANCE))
+    echec = ~au_solveur & ~prouve
+    if au_solveur.any():
+        reduit = _Reduit(matrice, haut, bas, entier, systeme)
+        ordre = np.flatnonzero(au_solveur)
+        ordre = ordre[np.lexsort((position[ordre], sens[ordre], systeme[k[ordre]]))]
+        prouve[ordre] = _par_solveur(etat, reduit, k[ordre], sens_k[ordre], besoin[ordre])
+        echec |= au_solveur & ~prouve
+    etat.prouve[sens[prouve], cellules[position[prouve]]] = True
+    return sens[echec], cellules[position[echec]]
+
+
+def _reduire(matrice: csr_matrix) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
+    """Does away with relations of one or two cells: (relations between classes, class of each cell, its sign).
+
+    A cell of class −1 cannot move. Two cells of a class move together, the same way when their signs agree.
+    """
+    from scipy.sparse import coo_matrix, csr_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    classe, signe = np.arange(matrice.shape[1]), np.ones(matrice.shape[1])
+    while True:
+        matrice = csr_matrix(matrice)
+        matrice.eliminate_zeros()
+        matrice = matrice[np.diff(matrice.indptr) > 0]
+        taille, k = np.diff(matrice.indptr), matrice.shape[1]
+        fixe = np.zeros(k, dtype=bool)
+        fixe[matrice.indices[matrice.indptr[:-1][taille == 1]]] = True
+        debut = matrice.indptr[:-1][taille == 2]
+        a, b = matrice.indices[debut], matrice.indices[debut + 1]
+        ratio = -matrice.data[debut + 1] / matrice.data[debut]
+        unitaire = np.abs(np.abs(ratio) - 1) < TOLERANCE
+        a, b, memes = a[unitaire], b[unitaire], ratio[unitaire] > 0
+        if not fixe.any() and not len(a):
+            return matrice, classe, signe
+        # Each class stands twice, as itself and turned; an edge says which go together. Joined to its own turn, it is still.
+        de = np.concatenate([a, a + k])
+        vers = np.concatenate([np.where(memes, b, b + k), np.where(memes, b + k, b)])
+        graphe = coo_matrix((np.ones(len(de), dtype=np.int8), (de, vers)), shape=(2 * k, 2 * k))
+        _, label = connected_components(graphe, directed=False)
+        droit, tourne = label[:k], label[k:]
+        groupe, sens = np.minimum(droit, tourne), np.where(droit <= tourne, 1.0, -1.0)
+        immobile = np.zeros(2 * k, dtype=bool)
+        immobile[groupe[(droit == tourne) | fixe]] = True
+        mobile = ~immobile[groupe]
+        nouveaux, rang = np.unique(groupe[mobile], return_inverse=True)
+        devient = np.full(k, -1)
+        devient[mobile] = rang
+        matrice = matrice @ csr_matrix((sens[mobile], (np.flatnonzero(mobile), rang)), shape=(k, len(nouveaux)))
+        vivante = classe >= 0
+        signe[vivante] *= sens[classe[vivante]]
+        classe[vivante] = devient[classe[vivante]]
+
+
+def _portees(matrice: csr_matrix, haut: np.ndarray, bas: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Exact reach of each class whose system is one relation with unit weights, or none at all.
+
+    Returns (reach upwards and downwards, system of each class, whether only a solver can tell).
+    """
+    systeme, combien = _composantes(matrice, np.arange(matrice.shape[1]))
+    portee = np.vstack([haut, bas])
+    coo = matrice.tocoo()
+    relations = np.bincount(systeme[matrice.indices[matrice.indptr[:-1]]], minlength=combien) if matrice.nnz else np.zeros(combien, int)
+    difficile = relations > 1
+    np.logical_or.at(difficile, systeme[coo.col], np.abs(np.abs(coo.data) - 1) > TOLERANCE)
+    simple = ~difficile[systeme[coo.col]]
+    ligne, col, positif = coo.row[simple], coo.col[simple], coo.data[simple] > 0
+    # In the direction of the relation's weights: what one class gains, the others must lose.
+    gain, perte = np.where(positif, haut[col], bas[col]), np.where(positif, bas[col], haut[col])
+    for mouvement, contraire, sens in ((gain, perte, 0), (perte, gain, 1)):
+        infini = np.isinf(contraire)
+        fini = np.where(infini, 0.0, contraire)
+        infinis = np.bincount(ligne, infini, minlength=matrice.shape[0])[ligne] - infini
+        autres = np.bincount(ligne, fini, minlength=matrice.shape[0])[ligne] - fini
+        portee[np.where(positif, sens, 1 - sens), col] = np.minimum(mouvement, np.where(infinis > 0, np.inf, autres))
+    return portee, systeme, difficile[systeme]
+
+
+def _par_solveur(etat: _Etat, reduit: _Reduit, k: np.ndarray, sens: np.ndarray, besoin: np.ndarray) -> np.ndarray:
+    """Proves targets (class, direction, need), sorted by system and direction, by linear programming; True where proved.
+
+    One program moves many targets of a system at once, the others being free to give way: one in two at first, then
+    fewer when that stalls. The last few of a system are left to ``_chercher``, which takes them one by one: at once where
+    the system is big, as a program on all of it costs more than several close to the cell.
+    """
+    prouve = np.zeros(len(k), dtype=bool)
+    systeme = reduit.systeme[k]
+    ouvert = np.ones(systeme.max() + 1, dtype=bool)
+    pas = np.full(len(ouvert), 2)
+    gros = np.bincount(reduit.systeme, minlength=len(ouvert))[: len(ouvert)] > BLOC // 6
+    tour = 0
+    while True:
+        reste = np.bincount(systeme[~prouve], minlength=len(ouvert))
+        ouvert &= (reste > PEU) | (~gros & (reste > 0) & (tour < 8))
+        if not len(actives := np.flatnonzero(~prouve & ouvert[systeme])):
+            return prouve
+        s = systeme[actives]
+        rang = np.arange(len(actives)) - np.searchsorted(s, s)
+        cibles = actives[((rang + tour) % pas[s] == 0) | (rang == 0)]
+        # A class goes one way at a time.
+        cibles = np.sort(cibles[np.unique(k[cibles], return_index=True)[1]])
+        avant = prouve.copy()
+        atteint = np.zeros(len(k), dtype=bool)
+        for bloc in _blocs(systeme[cibles], reduit):
+            _essayer(etat, reduit, bloc, cibles, k, sens, besoin, prouve, atteint)
+        voulu = np.bincount(systeme[cibles], minlength=len(ouvert))
+        gagne = np.bincount(systeme[prouve & ~avant], minlength=len(ouvert))
+        # What moved far enough in fractions of units, but proved little, is worth one search in whole ones.
+        promis = np.bincount(systeme[cibles[atteint[cibles]]], minlength=len(ouvert))
+        for n in np.flatnonzero((promis > 2 * gagne) & (promis > 4)):
+            _essayer(etat, reduit, np.array([n]), cibles, k, sens, besoin, prouve, atteint, en_entiers=True)
+        gagne = np.bincount(systeme[prouve & ~avant], minlength=len(ouvert))
+        ouvert &= (gagne > 0) | (pas < reste)
+        pas[gagne < 0.5 * voulu] *= 3
+        tour += 1
+
+
+def _blocs(systemes: np.ndarray, reduit: _Reduit) -> list[np.ndarray]:
+    """The systems named, in groups that fill one call of the solver."""
+    uniques = np.unique(systemes)
+    taille = np.bincount(reduit.systeme)[uniques]
+    numero = np.cumsum(taille) // BLOC
+    return [uniques[numero == n] for n in np.unique(numero)]
+
+
+def _essayer(etat: _Etat, reduit: _Reduit, bloc: np.ndarray, cibles: np.ndarray, k: np.ndarray, sens: np.ndarray, besoin: np.ndarray,
+             prouve: np.ndarray, atteint: np.ndarray, en_entiers: bool = False) -> None:  # fmt: skip
+    """Moves the targets of some systems together; marks in ``prouve`` all that this proves, in ``atteint`` those that went
+    far enough, be it in fractions."""
+    from scipy.sparse import csr_matrix, hstack, vstack
+
+    dans = np.isin(reduit.systeme, bloc)
+    colonnes = np.flatnonzero(dans)
+    lignes = np.flatnonzero(np.isin(reduit.ligne_systeme, bloc))
+    mes = cibles[dans[k[cibles]]]
+    n, m, q = len(colonnes), len(lignes), len(mes)
+    partie = reduit.matrice[lignes][:, colonnes]
+    # A target counts up to its need: t ≤ movement in its direction.
+    vers = csr_matrix((np.where(sens[mes] == 0, -1.0, 1.0), (np.arange(q), np.searchsorted(colonnes, k[mes]))), shape=(q, n))
+    un = csr_matrix((np.ones(q), (np.arange(q), np.arange(q))), shape=(q, q))
+    etat.appels += 1
+    x, sur = _milp(
+        np.concatenate([np.zeros(n), -1.0 / besoin[mes]]), vstack([hstack([partie, csr_matrix((m, q))]), hstack([vers, un])]),
+        np.concatenate([-reduit.bas[colonnes], np.zeros(q)]), np.concatenate([reduit.haut[colonnes], besoin[mes]]),
+        np.concatenate([np.zeros(m), np.full(q, -np.inf)]), np.zeros(m + q),
+        np.concatenate([reduit.entier[colonnes], np.zeros(q, dtype=bool)]) if en_entiers else None,
+    )  # fmt: skip
+    if x is None and en_entiers:
+        return
+    if x is None or not (sur or en_entiers):
+        raise RuntimeError("HiGHS n'a pas trouvé de solution à un programme qui en a toujours une")
+    atteint[mes] = x[n:] >= besoin[mes] * (1 - TOLERANCE)
+    delta = np.where(reduit.entier[colonnes], np.rint(x[:n]), x[:n])
+    delta = np.clip(delta, -reduit.bas[colonnes], reduit.haut[colonnes])
+    # What moves falls into pieces that share no relation: each is a movement by itself, and a proof when it holds to the
+    # last unit, whatever the others are worth.
+    piece, combien = _composantes(partie, np.flatnonzero(delta))
+    morceau = np.full(n, combien)
+    morceau[np.flatnonzero(delta)] = piece
+    fautive = np.abs(partie @ delta) > TOLERANCE * (1 + abs(partie) @ np.abs(delta))
+    tient = np.ones(combien + 1, dtype=bool)
+    touche = partie[np.flatnonzero(fautive)].tocoo().col
+    tient[morceau[touche[delta[touche] != 0]]] = False
+    tous = np.flatnonzero(dans[k])
+    mouvement = delta[np.searchsorted(colonnes, k[tous])] * np.where(sens[tous] == 0, 1.0, -1.0)
+    prouve[tous] |= tient[morceau[np.searchsorted(colonnes, k[tous])]] & (mouvement >= besoin[tous] * (1 - TOLERANCE))
+
+
+# --- secondary cells --------------------------------------------------------------------------------------------
+
+
+def _completer(etat: _Etat) -> None:
+    """Gives a companion to each cell that is alone in a relation: the cheapest one of it that is big enough.
+
+    A companion that serves other lonely cells costs less, one that would be lonely elsewhere costs more.
+    """
+    p = etat.p
+    exige = etat.exige.max(axis=0) * ~etat.impossible.any(axis=0)
+    while True:
+        libre = etat.cache & ~p.connu
+        nombre = etat.presence @ libre.astype(np.int32)
+        demande = etat.presence @ np.where(libre, exige, 0.0)
+        lignes = np.flatnonzero((nombre == 1) & (demande > 0))
+        if not len(lignes):
+            return
+        sous = etat.lignes[lignes].tocoo()
+        possible = ~etat.cache[sous.col] & ~p.connu[sous.col] & (p.valeur[sous.col] >= demande[lignes[sous.row]])
+        ligne, col = sous.row[possible], sous.col[possible]
+        if not len(col):
+            return
+        seules, vides = ((nombre == n).astype(np.int32) @ etat.presence for n in (1, 0))
+        cout = p.cout[col] * (1 + vides[col]) / (1 + seules[col])
+        ordre = np.lexsort((col, cout, ligne))
+        ligne, col = ligne[ordre], col[ordre]
+        etat.cache[col[np.r_[True, ligne[1:] != ligne[:-1]]]] = True
+
+
+def _chercher(etat: _Etat, systeme: np.ndarray, sens: np.ndarray, cellules: np.ndarray) -> None:
+    """Takes failing (direction, cell) pairs one by one: each is proved, with what must be hidden for it, or impossible.
+
+    The program of least cost looks close to the cell first, then further, then in the whole system; in fractions of units
+    first, then in whole ones. The movement that it finds is the proof, and often proves others on the way.
+    """
+    for s, cellule in sorted(zip(sens.tolist(), cellules.tolist(), strict=True), key=lambda e: (-etat.exige[e], e[1], e[0])):
+        if etat.prouve[s, cellule]:
+            continue
+        for pas, en_entiers in ((2, False), (2, True), (3, False), (3, True), (None, False), (None, True)):
+            colonnes = _autour(etat, systeme, cellule, pas)
+            trouve = _moindre_cout(etat, colonnes, s, cellule, en_entiers)
+            if trouve is not None:
+                _retenir(etat, colonnes, trouve)
+                break
+        else:
+            etat.impossible[s, cellule] = True
+
+
+def _autour(etat: _Etat, systeme: np.ndarray, cellule: int, pas: int | None) -> np.ndarray:
+    """Unknown or hideable cells within so many relations of one, or all those of its system."""
+    if pas is None:
+        return np.flatnonzero(systeme == systeme[cellule])
+    vues = np.array([cellule])
+    for _ in range(pas):
+        lignes = np.unique(etat.colonnes[:, vues].indices)
+        vues = np.unique(etat.lignes[lignes].indices)
+        vues = vues[~etat.p.connu[vues]]
+    return vues
+
+
+def _moindre_cout(etat: _Etat, colonnes: np.ndarray, sens: int, cellule: int, en_entiers: bool) -> np.ndarray | None:
+    """Movement of ``colonnes``, all else being still, that takes a cell as far as it needs, at the least cost of hiding.
+
+    None when there is none, or none in whole units where counts need them.
+    """
+    from scipy.sparse import hstack
+
+    p = etat.p
+    n = len(colonnes)
+    montre, entier = ~etat.cache[colonnes], p.entier[colonnes]
+    matrice = etat.colonnes[:, colonnes]
+    matrice = matrice[np.unique(matrice.indices)]
+    cible, signe, besoin = int(np.searchsorted(colonnes, cellule)), 1.0 if sens == 0 else -1.0, etat.exige[sens, cellule]
+    # Up and down movements of shown cells are paid for; hidden cells move for free; the target moves, whatever it takes.
+    bas, haut = -p.valeur[colonnes], np.full(n, np.inf)
+    bas[montre] = 0.0
+    bas[cible] = haut[cible] = signe * besoin
+    descente = np.flatnonzero(montre)
+    etat.appels += 1
+    x, _ = _milp(
+        np.concatenate([np.where(montre, p.cout[colonnes], 0.0), p.cout[colonnes[descente]]]),
+        hstack([matrice, -matrice[:, descente]], format="csr"),
+        np.concatenate([bas, np.zeros(len(descente))]), np.concatenate([haut, p.valeur[colonnes[descente]]]),
+        np.zeros(matrice.shape[0]), np.zeros(matrice.shape[0]),
+        np.concatenate([entier, entier[descente]]) if en_entiers else None,
+    )  # fmt: skip
+    if x is None:
+        return None
+    delta = x[:n].copy()
+    delta[descente] -= x[n:]
+    delta = np.where(entier, np.rint(delta), delta)
+    delta[np.abs(delta) < TOLERANCE] = 0.0
+    ecart = np.abs(matrice @ delta) > TOLERANCE * (1 + abs(matrice) @ np.abs(delta))
+    return None if ecart.any() or (delta < -p.valeur[colonnes] - TOLERANCE).any() else delta
+
+
+def _retenir(etat: _Etat, colonnes: np.ndarray, delta: np.ndarray) -> None:
+    """Hides the cells that a movement goes through, and marks all that it proves."""
+    etat.cache[colonnes[delta != 0]] = True
+    for sens, mouvement in ((0, delta), (1, -delta)):
+        etat.prouve[sens, colonnes] |= (mouvement > 0) & (mouvement >= etat.exige[sens, colonnes] * (1 - TOLERANCE))
+
+
+# --- solver -----------------------------------------------------------------------------------------------------
+
+
+def _milp(cout: np.ndarray, matrice: Any, bas: np.ndarray, haut: np.ndarray, lb: np.ndarray, ub: np.ndarray,
+          entier: np.ndarray | None = None) -> tuple[np.ndarray | None, bool]:  # fmt: skip
+    """Minimises ``cout`` under ``lb ≤ matrice x ≤ ub`` and bounds, with HiGHS: (what it found or None, whether it is sure).
+
+    A search in whole numbers that reaches its bound of branches gives what it has, and is not sure.
+    """
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
+    found = milp(
+        cout, integrality=None if entier is None else entier.astype(int), bounds=Bounds(bas, haut),
+        constraints=LinearConstraint(matrice, lb, ub), options={"node_limit": NOEUDS, "mip_rel_gap": 0.05},
+    )  # fmt: skip
+    return found.x, found.status == 0
+
+
+def _composantes(lignes: csr_matrix, colonnes: np.ndarray) -> tuple[np.ndarray, int]:
+    """Label of the independent system of each of ``colonnes`` (indices), and how many there are."""
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    partie = csr_matrix(lignes[:, colonnes] != 0, dtype=np.int8)
+    m, n = partie.shape
+    coo = partie.tocoo()
+    graphe = csr_matrix((np.ones(coo.nnz, dtype=np.int8), (coo.row, m + coo.col)), shape=(m + n, m + n))
+    _, labels = connected_components(graphe, directed=False)
+    _, labels = np.unique(labels[m:], return_inverse=True)
+    return labels, int(labels.max(initial=-1)) + 1
+
+
+# --- from frames of cells to a system ---------------------------------------------------------------------------
+
+CLE = ("mesure_id", "territoire_niveau", "territoire_code", "periode_debut", "periode_fin")
+# A weighted sum is the numerator that a published mean shows: it adds up, and may be negative.
+EFFECTIF, MONTANT, PONDEREE = "effectif", "montant", "somme pondérée"
+PUBLIE, PRIMAIRE, SECONDAIRE, NON_MONTRE = "publié", "primaire", "secondaire", "non montré"
+COMPLEMENT = "complement"  # measure of the cells that nobody shows: denominator minus numerator
+RESTE = "hors perimetre"  # and of those that no perimeter holds: nation minus perimeters
+
+
+@dataclass(frozen=True)
+class Regles:
+    """Thresholds of R-SEC and protection intervals, declared in ``dbt_project.yml`` (``secret_*``).
+
+    A count stays possible ``marge_effectif`` above and below its value; where zero is nearer than that, what is missing
+    below is asked above. An amount that is sensitive stays possible ``marge_montant`` of its value on each side, and
+    one that is hidden for another's sake ``marge_montant_secondaire``.
+    """
+
+    seuil_effectif: int = 11
+    contributeurs_min: int = 3
+    part_dominante_max: float = 0.85
+    marge_effectif: int = 3
+    marge_montant: float = 0.10
+    marge_montant_secondaire: float = 0.01
+
+    @classmethod
+    def declarees(cls) -> Regles:
+        """The rules as the dbt project declares them; raises KeyError when one of them is missing there."""
+        import yaml
+
+        from ingestion.declarations import PROJECT
+
+        declared = yaml.safe_load((PROJECT / "dbt_project" / "dbt_project.yml").read_text(encoding="utf-8"))["vars"]
+        return cls(**{name: declared[f"secret_{name}"] for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class Liens:
+    """What ties cells together. ``hierarchie``: membre_niveau, membre_code, parent_niveau, parent_code. ``relations``:
+    relation_id, mesure_id, coefficient (their weighted sum is zero on each territory and period). ``rapports``: numerateur,
+    denominateur (measures of the published ratios)."""
+
+    hierarchie: pl.DataFrame
+    relations: pl.DataFrame
+    rapports: pl.DataFrame
+
+
+def secret(cellules: pl.DataFrame, liens: Liens, regles: Regles, anterieures: Sequence[pl.DataFrame] = ()) -> pl.DataFrame:
+    """Status of each cell of a release: published, hidden as sensitive, or hidden for another's sake.
+
+    ``cellules``: ``CLE``, valeur, nature, contributeurs, part_dominante, montree (some public table shows it). ``anterieures``:
+    results of this function for the earlier public releases. Returns ``CLE``, valeur, nature, statut, regle, haut, bas
+    (protection proved, in the unit of the value), sans_preuve; complements stand in it as cells of their own, not shown.
+    Raises ValueError when two cells have one key.
+    """
+    import polars as pl
+
+    double = cellules.filter(pl.struct(CLE).is_duplicated())
+    if double.height:
+        raise ValueError(f"cellule en double : {double.select(CLE).row(0)}")
+    courantes = _sensibles(cellules.select([*CLE, "valeur", "nature", "contributeurs", "part_dominante", "montree"]), liens, regles)
+    vintages = [courantes, *(a.select(courantes.columns) for a in anterieures)]
+    variables = (
+        pl.concat(
+            [v.with_columns(pl.lit(i).alias("version")) for i, v in enumerate(vintages)]
+        )
+        .with_columns(
+            (pl.col("statut") == PUBLIE).alias("vue"),
+            pl.col("statut").is_in([PRIMAIRE, SECONDAIRE]).alias("cachee"),
+        )
+    )
+    passe = pl.col("version") > 0
+    variables = (
+        variables.group_by(*CLE, "valeur")
+        .agg(
+            pl.col("nature").first(),
+            (pl.col("vue") & passe).any().alias("connue"),
+            (pl.col("cachee") & passe).any().alias("gardee"),
+            (pl.col("version") == 0).any().alias("courante"),
+            pl.col("statut").filter(~passe).first().alias("statut"),
+            pl.col("haut").max(), pl.col("bas").max(),
+        )
+        .sort(*CLE, "valeur")
+        .with_row_index("variable")
+    )
+    lignes = _relations(vintages, variables, liens)
+    nature = variables["nature"]
+    montant, entier = (nature == MONTANT).to_numpy(), (nature == EFFECTIF).to_numpy()
+    echelle = np.where(montant, 1e-3, 1.0)  # amounts in thousands: the solver's tolerances are absolute
+    valeur = variables["valeur"].to_numpy()
+    statut = variables["statut"]
+    montree = ((statut == PUBLIE) & ~variables["gardee"]).fill_null(False).to_numpy()
+    connue = variables["connue"].to_numpy()
+    niveau = variables["territoire_niveau"].replace_strict(POIDS_NIVEAU, default=1.0, return_dtype=pl.Float64).to_numpy()
+    fait = proteger(
+        Probleme(
+            lignes=lignes, valeur=np.where(nature == PONDEREE, np.inf, valeur * echelle), entier=entier, connu=connue, cache=~montree,
+            haut=variables["haut"].to_numpy() * echelle, bas=variables["bas"].to_numpy() * echelle,
+            cout=niveau * (1 + np.log2(1 + np.abs(valeur) * np.where(montant, 1e-4, 1.0))),
+        )
+    )  # fmt: skip
+    return (
+        variables.with_columns(
+            pl.Series("cache", fait.cache), pl.Series("sans_preuve", fait.sans_preuve),
+        )
+        .filter("courante")
+        .join(courantes.select(*CLE, "regle"), on=list(CLE), how="left")
+        .with_columns(
+            pl.when((pl.col("statut") == PUBLIE) & pl.col("cache")).then(pl.lit(SECONDAIRE)).otherwise(pl.col("statut")).alias("statut")
+        )
+        .select(*courantes.columns, "sans_preuve")
+        .sort(*CLE)
+    )
+
+
+def vide() -> pl.DataFrame:
+    """The result of ``secret`` for a release without internal cells."""
+    import polars as pl
+
+    return pl.DataFrame(
+        schema={
+            **dict.fromkeys(CLE[:3], pl.String), **dict.fromkeys(CLE[3:], pl.Date), "valeur": pl.Float64, "nature": pl.String,
+            "statut": pl.String, "regle": pl.String, "haut": pl.Float64, "bas": pl.Float64, "sans_preuve": pl.Boolean,
+        }
+    )  # fmt: skip
+
+
+# A total serves more readers than a part: hiding it costs more.
+POIDS_NIVEAU = {"national": 4.0, "region": 2.0}
+
+
+def _sensibles(cellules: pl.DataFrame, liens: Liens, regles: Regles) -> pl.DataFrame:
+    """Cells with what each rule says of them, complements added: ``CLE``, valeur, nature, statut, regle, haut, bas."""
+    import polars as pl
+
+    effectif = pl.col("nature") == EFFECTIF
+    petit = lambda c: (c > 0) & (c < regles.seuil_effectif)  # noqa: E731
+    lieu = CLE[1:]
+    # A ratio is a share when its numerator never exceeds its denominator: only then has the complement a meaning.
+    comptes = cellules.filter(effectif).select(*CLE, "valeur")
+    parts = (
+        liens.rapports.select("numerateur", "denominateur").unique()
+        .join(comptes.rename({"mesure_id": "numerateur", "valeur": "n"}), on="numerateur")
+        .join(comptes.rename({"mesure_id": "denominateur", "valeur": "d"}), on=["denominateur", *lieu])
+        .filter((pl.col("n") <= pl.col("d")).all().over("numerateur", "denominateur"))
+        .with_columns((pl.col("d") - pl.col("n")).alias("c"))
+    )  # fmt: skip
+    vus = parts.group_by(pl.col("numerateur").alias("mesure_id"), *lieu).agg(
+        pl.col("c").min().alias("reste"),
+        petit(pl.col("c")).any().alias("complement_petit"),
+        petit(pl.col("d")).any().alias("denominateur_petit"),
+    )
+    marge = float(regles.marge_effectif)
+    bas_libre = pl.min_horizontal(pl.lit(marge), "valeur")
+    haut_borne = pl.min_horizontal(pl.lit(marge), pl.col("reste"))
+    borne = pl.col("reste").is_not_null() & ~pl.col("denominateur_petit") & ~petit(pl.col("valeur"))
+    regle = (
+        pl.when(effectif & petit(pl.col("valeur"))).then(pl.lit("effectif sous le seuil"))
+        .when(effectif & pl.col("denominateur_petit")).then(pl.lit("dénominateur sous le seuil"))
+        .when(effectif & pl.col("complement_petit")).then(pl.lit("complément sous le seuil"))
+        .when((pl.col("nature") == MONTANT) & (pl.col("valeur") > 0) & (pl.col("contributeurs") < regles.contributeurs_min))
+        .then(pl.lit("trop peu de contributeurs"))
+        .when((pl.col("nature") == MONTANT) & (pl.col("valeur") > 0) & (pl.col("part_dominante") > regles.part_dominante_max))
+        .then(pl.lit("un contributeur dominant"))
+        .when((pl.col("nature") == PONDEREE) & petit(pl.col("contributeurs"))).then(pl.lit("poids sous le seuil"))
+    )  # fmt: skip
+    # A mean near zero still has a scale: that of its weight.
+    taille = pl.when(pl.col("nature") == PONDEREE).then(pl.max_horizontal(pl.col("valeur").abs(), pl.col("contributeurs"))).otherwise("valeur")
+    marge_somme = pl.when(pl.col("regle").is_not_null()).then(regles.marge_montant).otherwise(regles.marge_montant_secondaire) * taille
+    trouvees = (
+        cellules.join(vus, on=list(CLE), how="left")
+        .with_columns(pl.col("complement_petit", "denominateur_petit").fill_null(False))
+        .with_columns(regle.alias("regle"))
+        .with_columns(
+            pl.when(~effectif).then(marge_somme)
+            .when(borne).then(haut_borne).otherwise(2 * marge - bas_libre).alias("haut"),
+            pl.when(~effectif).then(marge_somme)
+            .when(borne).then(pl.min_horizontal(2 * marge - haut_borne, "valeur")).otherwise(bas_libre).alias("bas"),
+        )
+        .with_columns(
+            pl.when(~pl.col("montree")).then(pl.lit(NON_MONTRE))
+            .when(pl.col("regle").is_not_null()).then(pl.lit(PRIMAIRE)).otherwise(pl.lit(PUBLIE)).alias("statut")
+        )
+    )  # fmt: skip
+    complements = parts.select(
+        pl.concat_str(pl.lit(f"{COMPLEMENT} "), "numerateur", pl.lit(" / "), "denominateur").alias("mesure_id"), *lieu,
+        pl.col("c").alias("valeur"), pl.lit(EFFECTIF).alias("nature"), pl.lit(NON_MONTRE).alias("statut"),
+        pl.when(petit(pl.col("c"))).then(pl.lit("complément sous le seuil")).alias("regle"),
+        (2 * marge - pl.min_horizontal(pl.lit(marge), "c")).alias("haut"), pl.min_horizontal(pl.lit(marge), "c").alias("bas"),
+    )  # fmt: skip
+    colonnes = [*CLE, "valeur", "nature", "statut", "regle", "haut", "bas"]
+    periode = ["periode_debut", "periode_fin"]
+    restes = (
+        cellules.filter((pl.col("territoire_niveau") == "perimetre") & pl.col("nature").is_in([EFFECTIF, MONTANT]))
+        .group_by("mesure_id", *periode).agg(pl.col("valeur").sum().alias("tenu"))
+        .join(cellules.filter(pl.col("territoire_niveau") == "national"), on=["mesure_id", *periode])
+        .with_columns((pl.col("valeur") - pl.col("tenu")).round(4).alias("valeur"))
+        # Perimeters that overlap tell nothing by subtraction; those that hold everything always are the nation itself.
+        .filter((pl.col("valeur") >= 0).all().over("mesure_id") & (pl.col("valeur") > 0).any().over("mesure_id"))
+        .with_columns(pl.concat_str(pl.lit(f"{RESTE} "), "mesure_id").alias("mesure_id"), pl.lit(NON_MONTRE).alias("statut"))
+        .with_columns(pl.when(effectif & petit(pl.col("valeur"))).then(pl.lit("effectif sous le seuil")).alias("regle"))
+        .with_columns((2 * marge - bas_libre).alias("haut"), bas_libre.alias("bas"))
+    )  # fmt: skip
+    # What nobody shows and no rule protects is only a slack of the system.
+    demande = pl.when((pl.col("statut") == NON_MONTRE) & pl.col("regle").is_null()).then(0.0)
+    return (
+        pl.concat([trouvees.select(colonnes), complements.select(colonnes), restes.select(colonnes)], how="vertical_relaxed")
+        .with_columns(demande.otherwise(pl.col("haut")).alias("haut"), demande.otherwise(pl.col("bas")).alias("bas"))
+        .sort(*CLE)
+    )
+
+
+def _relations(vintages: Sequence[pl.DataFrame], variables: pl.DataFrame, liens: Liens) -> csr_matrix:
+    """Sparse matrix of all relations between the variables, those of each release that the attacker may read."""
+    import polars as pl
+    from scipy.sparse import coo_matrix
+
+    # A cell that keeps its value from one release to the next is one variable: the attacker may know that nothing changed.
+    par_version = [v.join(variables.select(*CLE, "valeur", "variable"), on=[*CLE, "valeur"]) for v in vintages]
+    triplets = pl.concat([_triplets(v, liens).with_columns(pl.lit(i).alias("version")) for i, v in enumerate(par_version)])
+    if len(vintages) > 1:
+        memes = triplets.sort("version", "ligne", "variable").group_by("version", "ligne", maintain_order=True).agg("variable", "poids")
+        triplets = memes.unique(["variable", "poids"], keep="first", maintain_order=True).explode("variable", "poids")
+    triplets = triplets.with_columns(pl.struct("version", "ligne").rank("dense").sub(1).alias("rang"))
+    forme = (int(triplets["rang"].max() or 0) + 1, variables.height)
+    return coo_matrix(
+        (triplets["poids"].to_numpy().astype(float), (triplets["rang"].to_numpy(), triplets["variable"].to_numpy())), shape=forme
+    ).tocsr()
+
+
+def _triplets(cellules: pl.DataFrame, liens: Liens) -> pl.DataFrame:
+    """Relations of one release as (ligne, variable, poids)."""
+    import polars as pl
+
+    lieu = list(CLE[1:])
+    nues = cellules.select(*CLE, "variable")
+    sortie = []
+
+    def ajouter(nom: str, membres: pl.DataFrame, cle: list[str]) -> None:
+        sortie.append(
+            membres.select(pl.concat_str([pl.lit(nom), *cle], separator="|").alias("ligne"), "variable", pl.col("poids").cast(pl.Float64))
+        )
+
+    # Territories: each total is the sum of the level just below it; a nation of regions where the measure has regions.
+    hierarchie = _voisins(liens.hierarchie)
+    niveaux = nues.select("mesure_id", pl.col("territoire_niveau").alias("present")).unique()
+    lies = nues.rename({"territoire_niveau": "membre_niveau", "territoire_code": "membre_code"}).join(
+        hierarchie, on=["membre_niveau", "membre_code"]
+    )
+    lies = lies.join(
+        niveaux.filter(pl.col("present") == "region").select("mesure_id", pl.lit(True).alias("a_regions")), on="mesure_id", how="left"
+    ).filter(~((pl.col("membre_niveau") == "departement") & (pl.col("parent_niveau") == "national") & pl.col("a_regions").fill_null(False)))
+    cle = ["mesure_id", "parent_niveau", "parent_code", "periode_debut", "periode_fin"]
+    parents = nues.rename({"territoire_niveau": "parent_niveau", "territoire_code": "parent_code"})
+    lies = lies.join(parents.select(*cle, pl.col("variable").alias("total")), on=cle)
+    ajouter("territoire", lies.select(*cle, "membre_niveau", "variable", pl.lit(1).alias("poids")), [*cle, "membre_niveau"])
+    ajouter(
+        "territoire", lies.select(*cle, "membre_niveau", pl.col("total").alias("variable"), pl.lit(-1).alias("poids")).unique(), [*cle, "membre_niveau"]
+    )
+    # Periods: a period that contains others is the sum of the longest of them.
+    periodes = nues.select("mesure_id", "periode_debut", "periode_fin").unique()
+    dedans = periodes.join(periodes, on="mesure_id", suffix="_tout").filter(
+        (pl.col("periode_debut") >= pl.col("periode_debut_tout")) & (pl.col("periode_fin") <= pl.col("periode_fin_tout"))
+        & ((pl.col("periode_debut") > pl.col("periode_debut_tout")) | (pl.col("periode_fin") < pl.col("periode_fin_tout")))
+    )  # fmt: skip
+    entre = dedans.join(
+        dedans.rename({"periode_debut": "d", "periode_fin": "f", "periode_debut_tout": "periode_debut", "periode_fin_tout": "periode_fin"}),
+        on=["mesure_id", "periode_debut", "periode_fin"],
+    ).select("mesure_id", pl.col("d").alias("periode_debut"), pl.col("f").alias("periode_fin"), "periode_debut_tout", "periode_fin_tout")
+    dedans = dedans.join(entre, on=entre.columns, how="anti")
+    if dedans.height:
+        cle = ["mesure_id", "territoire_niveau", "territoire_code", "periode_debut_tout", "periode_fin_tout"]
+        ans = nues.join(dedans, on=["mesure_id", "periode_debut", "periode_fin"])
+        tout = nues.rename({"periode_debut": "periode_debut_tout", "periode_fin": "periode_fin_tout"})
+        ans = ans.join(tout.select(*cle, pl.col("variable").alias("total")), on=cle)
+        ajouter("periode", ans.select(*cle, "variable", pl.lit(1).alias("poids")), cle)
+        ajouter("periode", ans.select(*cle, pl.col("total").alias("variable"), pl.lit(-1).alias("poids")).unique(), cle)
+    # Part-whole relations between measures, and complements.
+    if liens.relations.height:
+        unis = nues.join(liens.relations.select("relation_id", "mesure_id", pl.col("coefficient").alias("poids")), on="mesure_id")
+        ajouter("mesure", unis, ["relation_id", *lieu])
+    complements = nues.filter(pl.col("mesure_id").str.starts_with(f"{COMPLEMENT} ")).with_columns(
+        pl.col("mesure_id").str.strip_prefix(f"{COMPLEMENT} ").str.split_exact(" / ", 1).struct.rename_fields(["numerateur", "denominateur"])
+        .alias("rapport")
+    ).unnest("rapport")  # fmt: skip
+    for colonne, poids in (("numerateur", 1), ("denominateur", -1)):
+        autre = complements.select("mesure_id", *lieu, colonne).join(nues.rename({"mesure_id": colonne}), on=[colonne, *lieu])
+        ajouter("complement", autre.with_columns(pl.lit(poids).alias("poids")), ["mesure_id", *lieu])
+    ajouter("complement", complements.with_columns(pl.lit(1).alias("poids")), ["mesure_id", *lieu])
+    # Perimeters, and what lies out of them, against the nation. Where they overlap, no subtraction holds.
+    tenues = nues.filter(pl.col("territoire_niveau") == "perimetre").join(
+        cellules.select(*CLE, "valeur"), on=list(CLE)
+    )
+    if tenues.height:
+        place = ["mesure_id", "periode_debut", "periode_fin"]
+        nation = cellules.filter((pl.col("territoire_niveau") == "national") & ~pl.col("mesure_id").str.contains(f"^({RESTE}|{COMPLEMENT}) "))
+        sommes = tenues.group_by(place).agg(pl.col("valeur").sum().alias("tenu")).join(nation, on=place)
+        sommes = sommes.filter((pl.col("tenu") <= pl.col("valeur") + 1e-4).all().over("mesure_id"))
+        reste = nues.filter(pl.col("mesure_id").str.starts_with(f"{RESTE} ")).with_columns(pl.col("mesure_id").str.strip_prefix(f"{RESTE} "))
+        un = pl.lit(1).alias("poids")
+        ajouter("perimetre", tenues.join(sommes.select(place), on=place).select(*place, "variable", un), place)
+        ajouter("perimetre", reste.join(sommes.select(place), on=place).select(*place, "variable", un), place)
+        ajouter("perimetre", sommes.select(*place, "variable", pl.lit(-1).alias("poids")), place)
+    return pl.concat(sortie).sort("ligne", "variable")
+
+
+def _voisins(hierarchie: pl.DataFrame) -> pl.DataFrame:
+    """The hierarchy with régions as members of the nation, deduced from the départements that both hold."""
+    import polars as pl
+
+    deps = hierarchie.filter(pl.col("membre_niveau") == "departement")
+    deduit = (
+        deps.filter(pl.col("parent_niveau") == "region")
+        .join(deps.filter(pl.col("parent_niveau") == "national"), on="membre_code", suffix="_haut")
+        .select(
+            pl.lit("region").alias("membre_niveau"), pl.col("parent_code").alias("membre_code"),
+            pl.col("parent_niveau_haut").alias("parent_niveau"), pl.col("parent_code_haut").alias("parent_code"),
+        )
+    )  # fmt: skip
+    return pl.concat([hierarchie.select(deduit.columns), deduit]).unique()
