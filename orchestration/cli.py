@@ -389,6 +389,39 @@ def query(sql: str, form: str, release_id: str) -> None:
 
 
 @main.command()
+@click.argument("indicateur")
+@click.argument("territoire")
+@click.option("--date", "day", default=None, metavar="AAAA-MM-JJ", help="Un jour de la période voulue ; la dernière par défaut.")
+@click.option("--release", "release_id", default="current", show_default=True, metavar="ID", help="Publication interrogée.")
+@click.option("--format", "form", type=click.Choice(["texte", "json"]), default="texte", show_default=True, help="Forme de la réponse.")
+@click.option("--sql", "with_sql", is_flag=True, help="Ajouter le SQL de chaque modèle traversé.")
+def explain(indicateur: str, territoire: str, day: str | None, release_id: str, form: str, with_sql: bool) -> None:
+    """Remonte d'une valeur publiée à ses octets.
+
+    \b
+    Valeur, règle, numérateur et dénominateur, modèles et SQL, contrôles, lignes du fichier, empreinte et adresse.
+    TERRITOIRE est un code officiel, précédé de son niveau s'il en désigne plusieurs :
+      dk explain population_municipale 08105
+      dk explain taux_chomage departement:23 --date 2020-05-01
+    """
+    import datetime as dt
+
+    from orchestration import explain as explanation
+    from orchestration import release
+
+    where = home()
+    try:
+        wanted = dt.date.fromisoformat(day) if day else None
+    except ValueError as error:
+        raise Failure(f"--date {day} : une date s'écrit AAAA-MM-JJ", USAGE) from error
+    try:
+        chain = explanation.explain(where, release.release_folder(where, release_id), indicateur, territoire, wanted, with_sql)
+    except (explanation.ExplainError, release.ReleaseError) as error:
+        raise Failure(str(error), USAGE) from error
+    _say(json.dumps(chain, ensure_ascii=False, indent=1, default=str) if form == "json" else explanation.as_text(chain))
+
+
+@main.command()
 def doctor() -> None:
     """Ce qui manque, et comment y remédier."""
     problems = 0
