@@ -7,6 +7,7 @@ repeated points dropped, coordinates doubled to whole numbers, the five overseas
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -75,7 +76,7 @@ def compact(lines: list[list[tuple[float, float]]]) -> str:
             kept = kept[:-1]
         if len(kept) < 3:
             continue
-        steps = [f"{b[0] - a[0]},{b[1] - a[1]}" for a, b in zip(kept, kept[1:], strict=False)]
+        steps = [f"{b[0] - a[0]},{b[1] - a[1]}" for a, b in itertools.pairwise(kept)]
         parts.append(f"M{kept[0][0]},{kept[0][1]}l{' '.join(steps)}z")
     return "".join(parts)
 
