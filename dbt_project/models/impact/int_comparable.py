@@ -8,7 +8,9 @@ def model(dbt, session):
 
     dbt.config(materialized="table")
     territoires = pl.DataFrame(dbt.ref("int_caracteristique"))
-    found = nearest(territoires).to_dict(as_series=False)
+    found = nearest(territoires)
     import pandas as pd
 
-    return pd.DataFrame(found)
+    # Without a row pandas would forget the types, and the contract of the mart would stop the build.
+    types = dict.fromkeys(("territoire_niveau", "territoire_code", "comparable_code"), "string") | {"rang": "Int64", "distance": "Float64"}
+    return pd.DataFrame({name: pd.array(found[name].to_list(), dtype=kind) for name, kind in types.items()})
