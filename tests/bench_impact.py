@@ -68,8 +68,9 @@ def _summary(name: str, rows: list[tuple[float, float, float]], coverage: tuple[
 def national_lines(draws: int, *, selection: bool) -> Iterator[Line]:
     import numpy as np
 
+    from orchestration.impact import callaway as ca
     from orchestration.impact import linear as lin
-    from orchestration.impact.estimators import callaway, imputation
+    from orchestration.impact.imputation import imputation
     from orchestration.impact.preparation import prepare
     from tests.panels import declare, national
 
@@ -80,8 +81,8 @@ def national_lines(draws: int, *, selection: bool) -> Iterator[Line]:
         truth = world.truth(3)
         sample = prepare(world.panel, declare(covariables=("x",) if selection else ()))
         ones = lin.weights_of(sample, "unite")
-        main = callaway(sample, weights=ones, method="dr", anticipation=0).headline(3)[:2]
-        found.setdefault("Callaway-Sant'Anna doublement robuste", []).append((*main, truth))
+        main = ca.headline(ca.group_time(sample, weights=ones, method="dr", anticipation=0), 3)
+        found.setdefault("Callaway-Sant'Anna doublement robuste", []).append((main.effet, main.erreur_type, truth))
         beside = imputation(sample, weights=ones, horizon=3, anticipation=0)
         found.setdefault("imputation", []).append((*beside, truth))
         if selection:
@@ -92,8 +93,8 @@ def national_lines(draws: int, *, selection: bool) -> Iterator[Line]:
             delay = world.annees - world.cohorte[:, None]
             seen = (world.cohorte[:, None] > 0) & (delay >= 0) & (delay <= 3)
             mean = float(np.average(world.tau[seen], weights=np.broadcast_to(weights[:, None], seen.shape)[seen]))
-            line = callaway(sample, weights=weights, method="dr", anticipation=0).headline(3)[:2]
-            found.setdefault("habitant moyen", []).append((*line, mean))
+            other = ca.headline(ca.group_time(sample, weights=weights, method="dr", anticipation=0), 3)
+            found.setdefault("habitant moyen", []).append((other.effet, other.erreur_type, mean))
     limits: dict[str, tuple[tuple[float, float] | None, float | None]] = {
         "Callaway-Sant'Anna doublement robuste": ((0.90, 1.0), None) if selection else ((0.93, 0.99), 0.01)
     }
