@@ -13,6 +13,7 @@ then the effect, then what speaks against it. ``decision`` alone turns these int
 from __future__ import annotations
 
 import hashlib
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -428,6 +429,8 @@ def _choices(
         rows.append(Choix(nom, seen.effet, seen.bas, seen.haut))
 
     add("régression sur les témoins jamais traités", sample, None)
+    if math.isclose(rows[-1].effet, effet.effet, rel_tol=1e-9):
+        del rows[1:]  # the main estimate is that one already
     if sample.noms:
         add("sans covariables", sample, None, adjust=False)
     if (sample.anneau & (sample.cohorte == 0)).any():
