@@ -186,10 +186,16 @@ def cost_lines() -> Iterator[Line]:
     from tests.panels import declare, departments
 
     code = "from tests.bench_impact import whole_estimate; print(whole_estimate())"
-    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
-    wall, cpu, peak, start = (float(word) for word in done.stdout.split()[-4:])
+    runs = []
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+        runs.append([float(word) for word in done.stdout.split()[-4:]])
+    # The fastest: what else the machine does is not the estimate's. The largest memory.
+    wall, cpu, _, start = min(runs)
+    peak = max(run[2] for run in runs)
     seconds = f"{wall:.1f} s ({cpu:.1f} s de processeur)".replace(".", ",")
-    yield Line("une estimation entière, 35 000 × 10", seconds, f"moins de {SECONDS:.0f} s", wall < SECONDS)
+    limit = f"moins de {SECONDS:.0f} s"
+    yield Line("une estimation entière, 35 000 × 10, la plus rapide de trois", seconds, limit, wall < SECONDS)
     memory = f"{peak:.0f} Mio (dont {start:.0f} avant elle)"
     yield Line("mémoire de pointe du processus", memory, f"moins de {MEMORY_GIB * 1024:.0f} Mio", peak < MEMORY_GIB * 1024)
     sample = prepare(departments(1, 5, years=40, first=1995).panel, declare("sdid_permutation", horizon=6))
@@ -218,16 +224,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="what the impact estimators are worth, and what they cost")
     parser.add_argument("--draws", type=int, default=100, help="panels drawn in each national and status section (100)")
     parser.add_argument("--small", type=int, default=300, help="panels drawn with few treated units (300)")
+    parser.add_argument("--only", choices=("cost", "national", "selection", "few", "status"), help="one section, no page")
     options = parser.parse_args(arguments)
-    parts: list[tuple[str, Callable[[], Iterator[Line]]]] = [
-        ("Coût", cost_lines),
-        (f"Panels nationaux, {options.draws} tirages", lambda: national_lines(options.draws, selection=False)),
-        (f"Sélection sur une covariable déclarée, {options.draws} tirages", lambda: national_lines(options.draws, selection=True)),
-        (f"Peu d'unités traitées, {options.small} tirages", lambda: few_lines(options.small)),
-        (f"Statuts, {options.draws} mondes de chaque sorte", lambda: status_lines(options.draws)),
-    ]
+    draws = options.draws
+    parts: dict[str, tuple[str, Callable[[], Iterator[Line]]]] = {
+        "cost": ("Coût", cost_lines),
+        "national": (f"Panels nationaux, {draws} tirages", lambda: national_lines(draws, selection=False)),
+        "selection": (f"Sélection sur une covariable déclarée, {draws} tirages", lambda: national_lines(draws, selection=True)),
+        "few": (f"Peu d'unités traitées, {options.small} tirages", lambda: few_lines(options.small)),
+        "status": (f"Statuts, {draws} mondes de chaque sorte", lambda: status_lines(draws)),
+    }
     sections: list[tuple[str, list[Line]]] = []
-    for title, make in parts:
+    for title, make in [parts[options.only]] if options.only else parts.values():
         begun = time.perf_counter()
         print(f"\n{title}", flush=True)
         lines: list[Line] = []
@@ -237,10 +245,11 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"  {one.quoi} : {one.valeur}{f' ({one.limite})' if one.limite else ''}{verdict}", flush=True)
         sections.append((title, lines))
         print(f"  [{time.perf_counter() - begun:.0f} s]", flush=True)
-    path = home().root / "docs" / "impact_estimateurs.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(sections), encoding="utf-8")
-    print(f"\npage : {path}")
+    if not options.only:
+        path = home().root / "docs" / "impact_estimateurs.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page(sections), encoding="utf-8")
+        print(f"\npage : {path}")
     missed: list[Any] = [one for _, lines in sections for one in lines if one.tenu is False]
     return 1 if missed else 0
 
