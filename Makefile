@@ -33,7 +33,7 @@ ui: install ## Dagster's web interface on the same graph and history
 bench: install ## The full job against its lower bound, in one run
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-bench-impact: install ## Bias, coverage, size and cost of the impact estimators on panels with known effects (about 20 min)
+bench-impact: install ## Bias, coverage, size and cost of the impact estimators on panels with known effects (about 15 min)
 	@$(BIN)/python -m tests.bench_impact $(ARGS)
 
 embedded: install ## Rebuild the embedded archive from the npm package @etalab/decoupage-administratif (needs npm)

@@ -68,8 +68,9 @@ def _summary(name: str, rows: list[tuple[float, float, float]], coverage: tuple[
 def national_lines(draws: int, *, selection: bool) -> Iterator[Line]:
     import numpy as np
 
+    from orchestration.impact import callaway as ca
     from orchestration.impact import linear as lin
-    from orchestration.impact.estimators import callaway, imputation
+    from orchestration.impact.imputation import imputation
     from orchestration.impact.preparation import prepare
     from tests.panels import declare, national
 
@@ -80,8 +81,8 @@ def national_lines(draws: int, *, selection: bool) -> Iterator[Line]:
         truth = world.truth(3)
         sample = prepare(world.panel, declare(covariables=("x",) if selection else ()))
         ones = lin.weights_of(sample, "unite")
-        main = callaway(sample, weights=ones, method="dr", anticipation=0).headline(3)[:2]
-        found.setdefault("Callaway-Sant'Anna doublement robuste", []).append((*main, truth))
+        main = ca.headline(ca.group_time(sample, weights=ones, method="dr", anticipation=0), 3)
+        found.setdefault("Callaway-Sant'Anna doublement robuste", []).append((main.effet, main.erreur_type, truth))
         beside = imputation(sample, weights=ones, horizon=3, anticipation=0)
         found.setdefault("imputation", []).append((*beside, truth))
         if selection:
@@ -92,8 +93,8 @@ def national_lines(draws: int, *, selection: bool) -> Iterator[Line]:
             delay = world.annees - world.cohorte[:, None]
             seen = (world.cohorte[:, None] > 0) & (delay >= 0) & (delay <= 3)
             mean = float(np.average(world.tau[seen], weights=np.broadcast_to(weights[:, None], seen.shape)[seen]))
-            line = callaway(sample, weights=weights, method="dr", anticipation=0).headline(3)[:2]
-            found.setdefault("habitant moyen", []).append((*line, mean))
+            other = ca.headline(ca.group_time(sample, weights=weights, method="dr", anticipation=0), 3)
+            found.setdefault("habitant moyen", []).append((other.effet, other.erreur_type, mean))
     limits: dict[str, tuple[tuple[float, float] | None, float | None]] = {
         "Callaway-Sant'Anna doublement robuste": ((0.90, 1.0), None) if selection else ((0.93, 0.99), 0.01)
     }
@@ -185,10 +186,16 @@ def cost_lines() -> Iterator[Line]:
     from tests.panels import declare, departments
 
     code = "from tests.bench_impact import whole_estimate; print(whole_estimate())"
-    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
-    wall, cpu, peak, start = (float(word) for word in done.stdout.split()[-4:])
+    runs = []
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+        runs.append([float(word) for word in done.stdout.split()[-4:]])
+    # The fastest: what else the machine does is not the estimate's. The largest memory.
+    wall, cpu, _, start = min(runs)
+    peak = max(run[2] for run in runs)
     seconds = f"{wall:.1f} s ({cpu:.1f} s de processeur)".replace(".", ",")
-    yield Line("une estimation entière, 35 000 × 10", seconds, f"moins de {SECONDS:.0f} s", wall < SECONDS)
+    limit = f"moins de {SECONDS:.0f} s"
+    yield Line("une estimation entière, 35 000 × 10, la plus rapide de trois", seconds, limit, wall < SECONDS)
     memory = f"{peak:.0f} Mio (dont {start:.0f} avant elle)"
     yield Line("mémoire de pointe du processus", memory, f"moins de {MEMORY_GIB * 1024:.0f} Mio", peak < MEMORY_GIB * 1024)
     sample = prepare(departments(1, 5, years=40, first=1995).panel, declare("sdid_permutation", horizon=6))
@@ -217,16 +224,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="what the impact estimators are worth, and what they cost")
     parser.add_argument("--draws", type=int, default=100, help="panels drawn in each national and status section (100)")
     parser.add_argument("--small", type=int, default=300, help="panels drawn with few treated units (300)")
+    parser.add_argument("--only", choices=("cost", "national", "selection", "few", "status"), help="one section, no page")
     options = parser.parse_args(arguments)
-    parts: list[tuple[str, Callable[[], Iterator[Line]]]] = [
-        ("Coût", cost_lines),
-        (f"Panels nationaux, {options.draws} tirages", lambda: national_lines(options.draws, selection=False)),
-        (f"Sélection sur une covariable déclarée, {options.draws} tirages", lambda: national_lines(options.draws, selection=True)),
-        (f"Peu d'unités traitées, {options.small} tirages", lambda: few_lines(options.small)),
-        (f"Statuts, {options.draws} mondes de chaque sorte", lambda: status_lines(options.draws)),
-    ]
+    draws = options.draws
+    parts: dict[str, tuple[str, Callable[[], Iterator[Line]]]] = {
+        "cost": ("Coût", cost_lines),
+        "national": (f"Panels nationaux, {draws} tirages", lambda: national_lines(draws, selection=False)),
+        "selection": (f"Sélection sur une covariable déclarée, {draws} tirages", lambda: national_lines(draws, selection=True)),
+        "few": (f"Peu d'unités traitées, {options.small} tirages", lambda: few_lines(options.small)),
+        "status": (f"Statuts, {draws} mondes de chaque sorte", lambda: status_lines(draws)),
+    }
     sections: list[tuple[str, list[Line]]] = []
-    for title, make in parts:
+    for title, make in [parts[options.only]] if options.only else parts.values():
         begun = time.perf_counter()
         print(f"\n{title}", flush=True)
         lines: list[Line] = []
@@ -236,10 +245,11 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"  {one.quoi} : {one.valeur}{f' ({one.limite})' if one.limite else ''}{verdict}", flush=True)
         sections.append((title, lines))
         print(f"  [{time.perf_counter() - begun:.0f} s]", flush=True)
-    path = home().root / "docs" / "impact_estimateurs.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(sections), encoding="utf-8")
-    print(f"\npage : {path}")
+    if not options.only:
+        path = home().root / "docs" / "impact_estimateurs.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page(sections), encoding="utf-8")
+        print(f"\npage : {path}")
     missed: list[Any] = [one for _, lines in sections for one in lines if one.tenu is False]
     return 1 if missed else 0
 

@@ -13,12 +13,14 @@ then the effect, then what speaks against it. ``decision`` alone turns these int
 from __future__ import annotations
 
 import hashlib
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestration.impact import callaway as ca
 from orchestration.impact import diagnostics as diag
 from orchestration.impact import inference as inf
 from orchestration.impact import linear as lin
@@ -48,7 +50,8 @@ if TYPE_CHECKING:
 __all__ = ["correct", "estimate", "fingerprint"]
 
 MODULES = (
-    "interface", "preparation", "linear", "estimators", "inference", "synthetic", "diagnostics", "decision", "engine",
+    "interface", "preparation", "linear", "callaway", "imputation", "matching", "synthetic", "inference", "diagnostics",
+    "decision", "engine",
 )  # fmt: skip
 PACKAGES = ("diff-diff", "numpy", "pandas", "polars", "scipy")
 ENSEMBLES_MAX = 499  # random sets of donors for several units under a synthetic control: each takes a fit of its own
@@ -165,7 +168,7 @@ def _facts(sample: Sample, run: _Run) -> dict[str, Any]:
 
 def _differences(sample: Sample, run: _Run) -> dict[str, Any]:
     """Matching where it is declared, then the route that the number of clusters allows."""
-    from orchestration.impact.estimators import match
+    from orchestration.impact.matching import match
 
     matched = run.estimand.methode == "did_apparie"
     weights = {"unite": lin.weights_of(sample, "unite")}
@@ -188,8 +191,6 @@ def _differences(sample: Sample, run: _Run) -> dict[str, Any]:
 
 def _asymptotic(sample: Sample, whole: Sample, weights: Mapping[str, Array], run: _Run) -> dict[str, Any]:
     import numpy as np
-
-    from orchestration.impact.estimators import Separation, callaway, doubly_robust
 
     matched = run.estimand.methode == "did_apparie"
     small = [g for g in sample.cohortes if (sample.cohorte == g).sum() < SOUS_GROUPE_MIN]
@@ -216,35 +217,27 @@ def _asymptotic(sample: Sample, whole: Sample, weights: Mapping[str, Array], run
     emd = inf.EMD_FACTEUR * spread
 
     # Then the effect, under both weightings.
-    method = "dr" if doubly_robust(sample) and not matched else "reg"
+    method = "dr" if ca.doubly_robust(sample) and not matched else "reg"
     controls = "never_treated" if matched else "not_yet_treated"
     notes = list(sample.notes)
-    brief = sample.shorter(run.horizon, run.anticipation)
 
-    def studies(how: Any) -> dict[str, Any]:
-        """The whole curve under the declared weighting; under the other, what its headline needs."""
+    def cells(how: Any) -> dict[str, ca.GroupTime]:
         return {
-            name: callaway(
-                sample if name == own else brief,
-                weights=value,
-                method=how,
-                anticipation=run.anticipation,
-                controls=controls,
-            )
+            name: ca.group_time(sample, weights=value, method=how, anticipation=run.anticipation, controls=controls)
             for name, value in weights.items()
         }
 
     try:
-        found = studies(method)
-    except Separation:
+        found = cells(method)
+    except ca.Separation:
         notes.append("les covariables séparent traités et témoins : ajustement par régression")
         method = "reg"
-        found = studies(method)
+        found = cells(method)
     shown = {}
     for name, one in found.items():
-        value, se, _ = one.headline(run.horizon)
-        shown[name] = replace(error, erreur_type=se).around(value)
-    study, effet = found[own], shown[own]
+        mean = ca.headline(one, run.horizon)
+        shown[name] = replace(error, erreur_type=mean.erreur_type).around(mean.effet)
+    effet, study = shown[own], ca.event_study(found[own])
     beside = _imputation(sample, w, run, error)
 
     # Then what speaks against it.
@@ -270,15 +263,15 @@ def _asymptotic(sample: Sample, whole: Sample, weights: Mapping[str, Array], run
     return {
         **_facts(sample, run), "effet": effet, "ponderations": shown, "imputation": beside, "inference": "asymptotique",
         "estimateur": f"{start}Callaway-Sant'Anna {label}", "tirages": run.draws, "diagnostics": known,
-        "evenements": _curve(study, sample, run, clusters, w, method, controls),
+        "evenements": _curve(found[own], sample, run, clusters),
         "choix": _choices(sample, weights, run, headline, effet, shown, beside),
-        "cohortes": _cohorts(study, sample, run), "notes": tuple(notes),
+        "cohortes": _cohorts(found[own], sample, run), "notes": tuple(notes),
     }  # fmt: skip
 
 
 def _imputation(sample: Sample, w: Array, run: _Run, error: Asymptotique | None) -> Intervalle | None:
     """Borusyak-Jaravel-Spiess beside the main estimate; without ``error`` its own is never read (R-INF)."""
-    from orchestration.impact.estimators import imputation
+    from orchestration.impact.imputation import imputation
 
     try:
         value, se = imputation(sample, weights=w, horizon=run.horizon, anticipation=run.anticipation)
@@ -287,7 +280,7 @@ def _imputation(sample: Sample, w: Array, run: _Run, error: Asymptotique | None)
         return None
 
 
-def _trend(study: Any, sample: Sample, run: _Run, emd: float, clusters: int, error: Asymptotique) -> dict[str, Any]:
+def _trend(study: ca.EventStudy, sample: Sample, run: _Run, emd: float, clusters: int, error: Asymptotique) -> dict[str, Any]:
     """The years before: joint test, its power against a trend that would give the MDE, the effect once trends are allowed.
 
     Delays seen by fewer than 11 treated units are left out, of the test as of the curve.
@@ -300,7 +293,7 @@ def _trend(study: Any, sample: Sample, run: _Run, emd: float, clusters: int, err
     if not len(pre):
         return {"tendance_motif": SANS_AVANT}
     p, number = inf.joint_test(study.effets[pre], study.vcov[np.ix_(pre, pre)], clusters)
-    weights = study.headline(run.horizon)[2][post]
+    weights = study.weights(run.horizon)[post]
     slope = emd / float(weights @ distance[post])
     both = np.r_[pre, post]
     smooth = inf.Smoothness(
@@ -341,26 +334,16 @@ def _base_delay(sample: Sample, run: _Run) -> int | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _curve(
-    study: Any, sample: Sample, run: _Run, clusters: int, w: Array, method: Any, controls: Any
-) -> tuple[Evenement, ...]:
+def _curve(found: ca.GroupTime, sample: Sample, run: _Run, clusters: int) -> tuple[Evenement, ...]:
     """Effects by delay with simultaneous bands, and again on the cohorts seen over the whole horizon when they differ."""
     import numpy as np
 
-    from orchestration.impact.estimators import callaway
-
-    curves = [("toutes", study)]
+    curves = [("toutes", ca.event_study(found))]
     seen = set(sample.annees.tolist())
     whole = [g for g in sample.cohortes if all(g + e in seen for e in range(run.horizon + 1))]
-    if run.horizon and whole and len(whole) < len(sample.cohortes):
-        small = sample.keep(np.isin(sample.cohorte, [0, *whole]))
-        if (sample.cohorte[np.isin(sample.cohorte, whole)] > 0).sum() >= SOUS_GROUPE_MIN and min(
-            small.groups()
-        ) >= GRAPPES_MIN:
-            balanced = callaway(
-                sample, weights=w, method=method, anticipation=run.anticipation, controls=controls, balance=run.horizon
-            )
-            curves.append(("équilibrée", balanced))
+    few = not whole or min(sample.keep(np.isin(sample.cohorte, [0, *whole])).groups()) < GRAPPES_MIN
+    if run.horizon and len(whole) < len(sample.cohortes) and not few:
+        curves.append(("équilibrée", ca.event_study(found, run.horizon)))
     rows = []
     for composition, one in curves:
         keep = np.flatnonzero(one.traitees >= SOUS_GROUPE_MIN)
@@ -376,16 +359,12 @@ def _curve(
     return tuple(sorted(rows, key=lambda row: (row.composition != "toutes", row.delai)))
 
 
-def _cohorts(study: Any, sample: Sample, run: _Run) -> tuple[dict[str, Any], ...]:
-    """Effect of each cohort over its years of the horizon; one of fewer than 11 units has none (R-INF)."""
+def _cohorts(found: ca.GroupTime, sample: Sample, run: _Run) -> tuple[dict[str, Any], ...]:
+    """Effect of each cohort over its years of the horizon; each has 11 units at least (R-INF)."""
     rows = []
     for g in sample.cohortes:
-        size = int((sample.cohorte == g).sum())
-        cells = [
-            study.cells[g, int(t)][0] for t in sample.annees if g <= t <= g + run.horizon and (g, int(t)) in study.cells
-        ]
-        shown = sum(cells) / len(cells) if cells and size >= SOUS_GROUPE_MIN else None
-        rows.append({"cohorte": g, "unites": size, "effet": shown})
+        mean = ca.by_cohort(found, g, run.horizon)
+        rows.append({"cohorte": g, "unites": int((sample.cohorte == g).sum()), "effet": mean and mean.effet})
     return tuple(rows)
 
 
@@ -450,6 +429,8 @@ def _choices(
         rows.append(Choix(nom, seen.effet, seen.bas, seen.haut))
 
     add("régression sur les témoins jamais traités", sample, None)
+    if math.isclose(rows[-1].effet, effet.effet, rel_tol=1e-9):
+        del rows[1:]  # the main estimate is that one already
     if sample.noms:
         add("sans covariables", sample, None, adjust=False)
     if (sample.anneau & (sample.cohorte == 0)).any():

@@ -2,8 +2,8 @@
 
 Callaway and Sant'Anna (2021) with never-treated controls and outcome regression (Sant'Anna and Zhao 2020): each contrast
 is a mean over cohorts of « change of the treated minus the change that the controls of same covariates had ». Estimates
-and influence functions equal those of diff-diff (tests); here all contrasts come out of one pass, with their covariance,
-and thousands of reassignments of the treatment out of one sparse product.
+and influence functions equal those of ``callaway`` and of diff-diff (tests); here all contrasts come out of one pass, with
+their covariance, and thousands of reassignments of the treatment out of one sparse product.
 """
 
 from __future__ import annotations

@@ -95,12 +95,6 @@ class Sample:
             self, x=x, noms=tuple(names), moyennes=np.array(means), ecarts=np.array(spreads), notes=tuple(notes)
         )
 
-    def shorter(self, horizon: int, anticipation: int) -> Sample:
-        """Without the periods that the headline does not use: those before all base years and after all horizons."""
-        cells = [self.cell(g, horizon, anticipation) for g in self.cohortes]
-        first, last = min(base for base, _ in cells), max(window[-1] for _, window in cells)
-        return replace(self, annees=self.annees[first : last + 1], y=self.y[:, first : last + 1])
-
     def groups(self) -> tuple[int, int]:
         """Clusters that hold a treated unit, and those that hold a control."""
         return len(set(self.grappe[self.traitee])), len(set(self.grappe[self.temoin]))

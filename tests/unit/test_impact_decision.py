@@ -268,6 +268,8 @@ def test_selection_on_a_declared_covariate_is_mended_by_it() -> None:
     assert matched.effet is not None
     assert abs(matched.effet.effet - base.truth(3)) < 3 * (matched.effet.erreur_type or 0.0)
     assert all(abs(r.smd_ajuste or 9.0) < 0.1 for r in matched.diagnostics.equilibre if r.nature == "covariable")
+    for one, said in [(with_x, True), (matched, False)]:  # the matched estimate is that choice already
+        assert ("régression sur les témoins jamais traités" in [c.choix for c in one.choix]) == said
 
 
 def test_both_weightings_and_other_programmes_are_told_apart() -> None:
