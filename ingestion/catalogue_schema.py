@@ -136,8 +136,8 @@ class Calcul(Strict):
             raise ValueError("un ratio, et lui seul, a un denominateur")
         if (self.poids is not None) != (self.type == "moyenne_ponderee"):
             raise ValueError("une moyenne pondérée, et elle seule, a un poids")
-        if self.exhaustif and self.type != "somme":
-            raise ValueError("exhaustif ne vaut que pour une somme : un territoire absent y compte zéro")
+        if self.exhaustif and self.type not in ("somme", "ratio"):
+            raise ValueError("exhaustif ne vaut que pour une somme ou un ratio : un territoire absent y compte zéro")
         return self
 
     @property
@@ -315,9 +315,8 @@ class Declarations:
     def of(cls, sources: Mapping[str, Source]) -> Declarations:
         natures: dict[str, set[str]] = {name: {"effectif"} for name in MESURES_DE_LISTE}
         for source in sources.values():
-            for column in source.columns:
-                if column.meta.mesure:
-                    natures.setdefault(column.meta.mesure.id, set()).add(column.meta.mesure.nature)
+            for name, nature in source.mesures.items():
+                natures.setdefault(name, set()).add(nature)
         return cls(
             {name: source.meta.liste for name, source in sources.items()},
             {name: frozenset(kinds) for name, kinds in natures.items()},
@@ -545,12 +544,12 @@ def _check_lists(catalogue: Catalogue, declared: Declarations) -> Iterator[str]:
         for name in item.listes:
             if name not in declared.listes:
                 yield f"{file}, listes : la source {name} n'est pas déclarée ; la déclarer ou la retirer"
-            elif (rule := declared.listes[name]) and item.intervention_id not in rule.interventions:
+            elif (rule := declared.listes[name]) and item.intervention_id not in rule.toutes:
                 yield f"{file}, listes : {name} ne cite pas cette intervention ; l'ajouter à sa clé liste, ou retirer la source d'ici"
         if (PERIMETRES in item.listes) != (item.intervention_id in with_perimeter):
             yield f"{file}, listes : {PERIMETRES} y figure si, et seulement si, perimetres.yml porte un périmètre de l'intervention"
     for name, rule in declared.listes.items():
-        for intervention in rule.interventions if rule else ():
+        for intervention in rule.toutes if rule else ():
             if intervention not in by_id:
                 yield f"source {name}, liste : l'intervention {intervention} n'est pas au catalogue ; corriger son identifiant"
             elif name not in by_id[intervention][1].listes:

@@ -425,6 +425,8 @@ def _unpivot(frame: pl.DataFrame, source: Source, chemin: str) -> pl.DataFrame:
             pl.col("_valeur").filter(pl.col("_g_colonne") == target).first().alias(target) for target in targets
         )
     else:
+        if rule.ignorer_vides:
+            long = long.filter(pl.col("_valeur").fill_null("") != "")
         long = long.rename({"_valeur": rule.valeur or "valeur"}).drop("_origine")
     return long.rename({f"_g_{group}": group for group in groups})
 
@@ -524,6 +526,11 @@ def _period(source: Source, livraison: Livraison) -> tuple[pl.Expr, pl.Expr]:
         return day, day
     if rule.periode == "date":
         return pl.col(rule.date), pl.col(rule.date)
+    if rule.periode == "intervalle":
+        # Censuses are dated 1 January: « 2008-2013 » ends on the eve of the second one; a single year is a whole year.
+        first = pl.col(rule.annee).str.extract(r"^(\d{4})").cast(pl.Int32)
+        last = pl.col(rule.annee).str.extract(r"^\d{4}-(\d{4})$").cast(pl.Int32).sub(1).fill_null(first)
+        return pl.date(first, 1, 1), pl.date(last, 12, 31)
     year = pl.col(rule.annee).cast(pl.Int32)
     if rule.periode == "annee":
         return pl.date(year, 1, 1), pl.date(year, 12, 31)
@@ -541,6 +548,8 @@ def _mesures(rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot:
         return pl.DataFrame(schema=mesures_schema())
     first, last = _period(source, livraison)
     level = pl.lit(rule.niveau) if rule.niveau else pl.col(rule.niveau_colonne or "")
+    if rule.selon:
+        rows = rows.drop_nulls(rule.selon)
     parts = []
     for column in wanted:
         mesure = column.meta.mesure
@@ -552,9 +561,12 @@ def _mesures(rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot:
             .when(raw.is_in(list(source.meta.non_diffuses))).then(pl.lit("non diffusé"))
             .otherwise(pl.lit("manquant"))
         )  # fmt: skip
+        name = pl.lit(mesure.id)
+        if rule.selon:
+            name = pl.concat_str(name, pl.lit("_"), pl.col(rule.selon))
         parts.append(
             rows.select(
-                mesure_id=pl.lit(mesure.id), nature=pl.lit(mesure.nature), territoire_niveau=level,
+                mesure_id=name, nature=pl.lit(mesure.nature), territoire_niveau=level,
                 territoire_code=pl.col(rule.code), cog_annee=pl.lit(livraison.cog_annee, pl.Int64),
                 periode_debut=first, periode_fin=last, valeur=pl.col(column.name).cast(pl.Float64),
                 statut_valeur=statut, source_id=pl.lit(source.source_id), millesime=pl.lit(livraison.millesime),
@@ -592,13 +604,17 @@ def _listes(rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot: 
         return pl.col(name) if name else pl.lit(None)
 
     frame = rows.select(
-        etat_date=pl.lit(livraison.publie_le), niveau_declare=pl.lit(rule.niveau),
+        etat_date=pl.lit(livraison.publie_le),
+        niveau_declare=pl.coalesce(column(rule.niveau_colonne), pl.lit(rule.niveau)),
         code_origine=column(rule.code).cast(pl.String), cog_annee=pl.lit(livraison.cog_annee, pl.Int64),
         projet_id=column(rule.projet).cast(pl.String), projet_nom=column(rule.nom).cast(pl.String),
         date_debut=column(rule.date).cast(pl.Date), source_id=pl.lit(source.source_id),
         millesime=pl.lit(livraison.millesime), snapshot_sha256=pl.lit(snapshot.sha256), ligne=pl.col("_ligne"),
     )  # fmt: skip
     parts = [frame.with_columns(intervention_id=pl.lit(name)) for name in rule.interventions]
+    for value, names in rule.par_valeur.items():
+        chosen = frame.filter(rows[rule.selon] == value)
+        parts += [chosen.with_columns(intervention_id=pl.lit(name)) for name in names if name not in rule.interventions]
     return pl.concat(parts).match_to_schema(pl.Schema(listes_schema()))
 
 
@@ -678,6 +694,9 @@ def read_file(source: Source, livraison: Livraison, snapshot: Snapshot, blob: Pa
     produites = frame.height + len(rejects.rows) - len(shape_rejects)
     frame = _correct(frame, source, livraison, rejects)
     frame = _type_rows(frame, source, rejects)
+    if meta.mesures and meta.mesures.selon:
+        known = pl.col(meta.mesures.selon).is_in(list(source.modalites)).fill_null(True)
+        frame = rejects.take(frame, ~known, meta.mesures.selon, "modalité que la déclaration ne nomme pas (remplacer)")
     frame = _check_keys(frame, source, livraison, rejects)
     if produites != frame.height + len(rejects.rows) - len(shape_rejects):
         raise ReadingError(f"{chemin} : des lignes se sont perdues entre lecture et typage ; défaut du lecteur à signaler")
@@ -715,6 +734,8 @@ def _type_rows(frame: pl.DataFrame, source: Source, rejects: _Rejects) -> pl.Dat
     prepared = []
     for column in source.columns:
         value = pl.col(column.name)
+        if column.meta.vide is not None:
+            value = pl.when(value.fill_null("") != "").then(value).otherwise(pl.lit(column.meta.vide))
         if column.meta.remplacer:
             value = value.replace(column.meta.remplacer)
         prepared.append(pl.when(~value.is_in(list(marks))).then(value).alias(column.name))
