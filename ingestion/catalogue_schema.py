@@ -8,9 +8,10 @@ Both speak French and name the file, the entry and the remedy. Nothing heavy is 
 from __future__ import annotations
 
 import datetime as dt
+import fnmatch
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -86,8 +87,12 @@ BAROMETRE_2017_2022 = frozenset(
 )
 BAROMETRES = BAROMETRE_2022_2024 | BAROMETRE_2017_2022
 
-# Counted from the lists by the warehouse, not by a declared column; programme_<intervention_id> adds one per list.
-MESURES_DE_LISTE = frozenset({"fs_sites", "fs_antennes", "ort_conventions_signees"})
+# Counted by the warehouse (mes_liste, mes_etablissement), not read in a declared column; programme_<intervention_id> adds
+# one per list.
+MESURES_CALCULEES = _words(
+    """fs_sites fs_antennes ort_conventions_signees ivac_candidats ivac_recus ivac_points_ecrit ivac_candidats_va ivac_points_va
+    ivac_candidats_acces ivac_points_acces ips_colleges ips_colleges_somme ips_ecoles ips_ecoles_somme"""
+)
 PROGRAMME = "programme_"
 PERIMETRES = "catalogue__perimetres"
 AGREGATION_DU_CALCUL = {
@@ -293,6 +298,13 @@ class Estimation(Strict):
         return self
 
 
+class Ecarte(Strict):
+    """Published files that stay outside, and why; ``fichiers`` is a path or a pattern below the mirror."""
+
+    fichiers: Texte
+    motif: Texte
+
+
 @dataclass(frozen=True)
 class Catalogue:
     """The five kinds of entries, as read; ``interventions`` maps the name of each file to what it holds."""
@@ -302,24 +314,27 @@ class Catalogue:
     ruptures: tuple[Rupture, ...]
     perimetres: tuple[Perimetre, ...]
     estimations: tuple[Estimation, ...]
+    ecartes: tuple[Ecarte, ...] = ()
 
 
 @dataclass(frozen=True)
 class Declarations:
-    """What the declared sources offer: their ids with the list each holds, and the natures of each measure."""
+    """What the declared sources offer: their ids with the list each holds, the natures of each measure, their files."""
 
     listes: Mapping[str, Liste | None]
     mesures: Mapping[str, frozenset[str]]
+    chemins: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, sources: Mapping[str, Source]) -> Declarations:
-        natures: dict[str, set[str]] = {name: {"effectif"} for name in MESURES_DE_LISTE}
+        natures: dict[str, set[str]] = {name: {"effectif"} for name in MESURES_CALCULEES}
         for source in sources.values():
             for name, nature in source.mesures.items():
                 natures.setdefault(name, set()).add(nature)
         return cls(
             {name: source.meta.liste for name, source in sources.items()},
             {name: frozenset(kinds) for name, kinds in natures.items()},
+            frozenset(item.chemin for source in sources.values() for item in source.meta.livraisons),
         )
 
 
@@ -378,7 +393,7 @@ def _place(document: Any, loc: tuple[int | str, ...]) -> str:
         except (KeyError, IndexError, TypeError):
             node = None
         if isinstance(step, int):
-            keys = ("estimation_id", "indicateur_id", "id", "perimetre_code", "mesure")
+            keys = ("estimation_id", "indicateur_id", "id", "perimetre_code", "mesure", "fichiers")
             name = next((node[k] for k in keys if isinstance(node, dict) and k in node), f"n° {step + 1}")
             parts.append(str(name))
         else:
@@ -408,7 +423,7 @@ def _read(path: Path, model: Any) -> Any:
 
 
 def load_catalogue(folder: Path = CATALOGUE) -> Catalogue:
-    """The catalogue under ``folder``: ``interventions/*.yml``, shared indicators, breaks and perimeters.
+    """The catalogue under ``folder``: ``interventions/*.yml``, shared indicators, breaks, perimeters and files left out.
 
     Raises CatalogueError with every malformed entry of every file, one per line.
     """
@@ -430,6 +445,7 @@ def load_catalogue(folder: Path = CATALOGUE) -> Catalogue:
         read(folder / "ruptures.yml", tuple[Rupture, ...], ()),
         read(folder / "perimetres.yml", tuple[Perimetre, ...], ()),
         read(folder / "estimations.yml", tuple[Estimation, ...], ()),
+        read(folder / "fichiers_ecartes.yml", tuple[Ecarte, ...], ()),
     )
     if faults:
         raise CatalogueError("\n".join(faults))
@@ -580,6 +596,24 @@ def _check_estimations(catalogue: Catalogue) -> Iterator[str]:
             yield f"{where} : {estimation.indicateur_id} n'est pas un indicateur de {item.intervention_id} ; l'y citer d'abord"
 
 
+def sort_files(names: Iterable[str], catalogue: Catalogue, sources: Mapping[str, Source]) -> tuple[list[str], list[str]]:
+    """Of the files of a mirror: those that no delivery declares and no reason leaves out, and reasons that no file needs."""
+    declared = [item.chemin for source in sources.values() for item in source.meta.livraisons]
+    outside = [n for n in names if not any(fnmatch.fnmatchcase(n, pattern) for pattern in declared)]
+    reasons = [item.fichiers for item in catalogue.ecartes]
+    silent = [n for n in outside if not any(fnmatch.fnmatchcase(n, pattern) for pattern in reasons)]
+    idle = [pattern for pattern in reasons if not any(fnmatch.fnmatchcase(n, pattern) for n in outside)]
+    return silent, idle
+
+
+def _check_left_out(catalogue: Catalogue, declared: Declarations) -> Iterator[str]:
+    for pattern, times in Counter(item.fichiers for item in catalogue.ecartes).items():
+        if times > 1:
+            yield f"fichiers_ecartes.yml, {pattern} : écrit {times} fois ; réunir les motifs"
+        if pattern in declared.chemins:
+            yield f"fichiers_ecartes.yml, {pattern} : c'est une livraison déclarée ; retirer ce motif, ou la livraison"
+
+
 def check_catalogue(catalogue: Catalogue, declared: Declarations | None = None) -> list[str]:
     """Problems of the catalogue as a whole, in French; empty when it may be published.
 
@@ -592,4 +626,5 @@ def check_catalogue(catalogue: Catalogue, declared: Declarations | None = None) 
         *_check_measures(catalogue, declared),
         *_check_lists(catalogue, declared),
         *_check_estimations(catalogue),
+        *_check_left_out(catalogue, declared),
     ]

@@ -380,7 +380,10 @@ def _rename(frame: pl.DataFrame, source: Source, livraison: Livraison, chemin: s
         names = origin_names(column, livraison)
         found = [name for name in names if name in frame.columns]
         if found:
-            picked.append(pl.coalesce(found).alias(column.name))
+            value = pl.coalesce(found)
+            if column.meta.vide is not None:  # here, where an empty cell still differs from a column that is not there
+                value = pl.when(value.fill_null("") != "").then(value).otherwise(pl.lit(column.meta.vide))
+            picked.append(value.alias(column.name))
         elif column.name in optional or column.meta.facultative:
             picked.append(
                 pl.col(column.name) if column.name in frame.columns else pl.lit(None, pl.String).alias(column.name)
@@ -424,6 +427,8 @@ def _unpivot(frame: pl.DataFrame, source: Source, chemin: str) -> pl.DataFrame:
         long = long.group_by([*index, *[f"_g_{g}" for g in groups]], maintain_order=True).agg(
             pl.col("_valeur").filter(pl.col("_g_colonne") == target).first().alias(target) for target in targets
         )
+        if rule.ignorer_vides:
+            long = long.filter(pl.any_horizontal(pl.col(target).fill_null("") != "" for target in targets))
     else:
         if rule.ignorer_vides:
             long = long.filter(pl.col("_valeur").fill_null("") != "")
@@ -554,6 +559,8 @@ def _mesures(rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot:
     for column in wanted:
         mesure = column.meta.mesure
         assert mesure is not None
+        if column.meta.facultative and rows[f"_brut_{column.name}"].null_count() == rows.height:
+            continue  # a column that this vintage does not have says nothing: neither zero nor missing
         raw = pl.col(f"_brut_{column.name}")
         statut = (
             pl.when(pl.col(column.name).is_not_null()).then(pl.lit(STATUTS[mesure.statut]))
@@ -574,6 +581,8 @@ def _mesures(rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot:
                 ligne=pl.col("_ligne"),
             )
         )  # fmt: skip
+    if not parts:
+        return pl.DataFrame(schema=mesures_schema())
     long = pl.concat(parts)
     key = ["mesure_id", "territoire_niveau", "territoire_code", "periode_debut", "periode_fin"]
     if long.select(pl.struct(key).is_duplicated().any()).item():
@@ -734,8 +743,6 @@ def _type_rows(frame: pl.DataFrame, source: Source, rejects: _Rejects) -> pl.Dat
     prepared = []
     for column in source.columns:
         value = pl.col(column.name)
-        if column.meta.vide is not None:
-            value = pl.when(value.fill_null("") != "").then(value).otherwise(pl.lit(column.meta.vide))
         if column.meta.remplacer:
             value = value.replace(column.meta.remplacer)
         prepared.append(pl.when(~value.is_in(list(marks))).then(value).alias(column.name))

@@ -916,6 +916,8 @@ def test_an_empty_cell_is_zero_only_where_the_file_means_it(tmp_path):
         colonne("boulangerie", "entier", vide="0", mesure=mesure),
         colonne("epicerie", "entier", vide="0", mesure=mesure),
         colonne("medecin", "entier", mesure={"id": "bpe_medecins", "nature": "effectif"}),
+        # A type that this vintage does not count: zero nowhere, and no measure at all.
+        colonne("theatre", "entier", vide="0", facultative=True, mesure={"id": "bpe_theatres", "nature": "effectif"}),
         mesures={"niveau": "commune", "code": "code", "periode": "livraison"},
     )
     found = lire(tmp_path, source, "code;boulangerie;epicerie;medecin\n01001;;;\n01002;2;1;3\n").mesures
