@@ -208,11 +208,15 @@ def _read_csv(path: Path, chemin: str, fmt: Format) -> tuple[pl.DataFrame, list[
             )
             frame = pl.DataFrame(relation)
             bad = con.execute(
-                "select line, any_value(column_name order by error_type), left(any_value(csv_line), 200), "
-                "string_agg(distinct error_type::varchar, ', ') from reject_errors group by line order by line"
+                "select line, left(any_value(csv_line), 200), string_agg(distinct error_type::varchar, ', '), "
+                "coalesce(length(any_value(csv_line)) - length(replace(any_value(csv_line), ?, '')), 0) "
+                "from reject_errors group by line order by line",
+                [quote],
             ).fetchall()
         except duckdb.Error as error:
-            raise ReadingError(f"{chemin} : CSV illisible ({str(error).splitlines()[0]})") from error
+            # DuckDB names the file as it lies here, below a folder of this run.
+            reason = str(error).splitlines()[0].replace(str(path), chemin)
+            raise ReadingError(f"{chemin} : CSV illisible ({reason})") from error
     reasons = {
         "MISSING COLUMNS": "ligne incomplète : moins de champs que l'en-tête (fichier tronqué ?)",
         "TOO MANY COLUMNS": "ligne trop longue : plus de champs que l'en-tête (séparateur dans une valeur ?)",
@@ -220,8 +224,8 @@ def _read_csv(path: Path, chemin: str, fmt: Format) -> tuple[pl.DataFrame, list[
         "LINE SIZE OVER MAXIMUM": "ligne démesurée",
         "INVALID ENCODING": f"caractères qui ne sont pas en {encoding}",
     }
-    if any("INVALID ENCODING" in kinds for *_, kinds in bad):
-        line = next(line for line, _, _, kinds in bad if "INVALID ENCODING" in kinds)
+    if any("INVALID ENCODING" in kinds for _, _, kinds, _ in bad):
+        line = next(line for line, _, kinds, _ in bad if "INVALID ENCODING" in kinds)
         raise ReadingError(
             f"{chemin} : n'est pas en {encoding} (ligne {line}) ; vérifier l'encodage auprès du producteur "
             "ou corriger « encodage » dans la déclaration"
@@ -229,14 +233,34 @@ def _read_csv(path: Path, chemin: str, fmt: Format) -> tuple[pl.DataFrame, list[
     rejects = [
         {"ligne": int(line), "colonne": None, "valeur": text,
          "motif": " ; ".join(reasons.get(kind, kind.lower()) for kind in kinds.split(", "))}
-        for line, _, text, kinds in bad
+        for line, text, kinds, _ in bad
     ]  # fmt: skip
+    if bad and bad[-1][0] >= skip + 1 + frame.height + len(bad):
+        line, _, kinds, quotes = bad[-1]
+        _check_whole(path, chemin, line, kinds, quotes)
     # A record's number counts the header as the first, and the refused records in between.
     refused = {reject["ligne"] for reject in rejects}
     first = skip + 2
     numbers = range(first, first + frame.height + len(refused))
     lines = [n for n in numbers if n not in refused][: frame.height] if refused else list(numbers)
     return frame.with_columns(pl.Series("_ligne", lines, dtype=pl.Int64)), rejects
+
+
+def _check_whole(path: Path, chemin: str, line: int, kinds: str, quotes: int) -> None:
+    """Raises ReadingError when the last record, which is refused, was cut short: what followed it is lost.
+
+    A last line that is short but ended is a note below the table. One that is whole by chance cannot be told from a cut.
+    """
+    with path.open("rb") as stream:
+        stream.seek(-1, 2)
+        ended = stream.read(1) in (b"\n", b"\r")
+    if "UNQUOTED VALUE" in kinds and quotes % 2:
+        what = f"le guillemet ouvert à la ligne {line} n'est jamais refermé"
+    elif "MISSING COLUMNS" in kinds and not ended:
+        what = f"la ligne {line} n'a pas tous ses champs"
+    else:
+        return
+    raise ReadingError(f"{chemin} : fichier coupé au milieu d'une ligne ({what}) ; le redemander au producteur")
 
 
 def _records(document: Any, path: str) -> Iterator[tuple[Any, ...]]:
@@ -348,7 +372,7 @@ def _read_excel(path: Path, chemin: str, fmt: Format) -> pl.DataFrame:
         # Without skip_rows, empty rows at the top would be dropped and every line number shifted.
         frame = book.load_sheet(fmt.feuille or 0, header_row=None, skip_rows=0, dtypes="string").to_polars()
     except fastexcel.FastExcelError as error:
-        raise ReadingError(f"{chemin} : classeur illisible ({str(error).splitlines()[0]})") from error
+        raise ReadingError(f"{chemin} : classeur illisible ({str(error).splitlines()[0].replace(str(path), chemin)})") from error
     rank = (fmt.ligne_entete or 1) - 1
     if frame.height <= rank:
         raise ReadingError(f"{chemin} : pas d'en-tête en ligne {rank + 1} ; le classeur est vide ou tronqué")

@@ -597,7 +597,7 @@ def test_size_beyond_the_declared_limit(tmp_path, packed):
 
 def test_rows_of_wrong_length_are_rejected_at_their_line(tmp_path):
     lines = ["code;nom", "01001;A", "01002", "01003;C", "01004;D;E;F", "01005;G", "0100X;H", "01007;I", "01008"]
-    reading = lire(tmp_path, declarer(CODE, colonne("nom")), "\n".join(lines))
+    reading = lire(tmp_path, declarer(CODE, colonne("nom")), "\n".join(lines) + "\n")
     assert [lines[n - 1] for n in colonne_lue(reading, "_ligne")] == ["01001;A", "01003;C", "01005;G", "01007;I"]
     assert [(lines[line - 1], reason) for line, _, _, reason in motifs(reading)] == [
         ("01002", "ligne incomplète : moins de champs que l'en-tête (fichier tronqué ?)"),
@@ -609,10 +609,29 @@ def test_rows_of_wrong_length_are_rejected_at_their_line(tmp_path):
     assert compte(reading) == (8, 4, 4, 0)
 
 
-def test_unclosed_quote_rejects_what_it_swallows(tmp_path):
-    reading = lire(tmp_path, declarer(CODE, colonne("nom")), 'code;nom\n01001;A\n01002;"B\n01003;C\n')
-    assert colonne_lue(reading, "code") == ["01001"]
-    assert [(line, reason) for line, _, _, reason in motifs(reading)] == [(3, "guillemet jamais refermé")]
+@pytest.mark.parametrize(
+    ("end", "what"),
+    [
+        ("01002", "la ligne 3 n'a pas tous ses champs"),
+        ("01002;A;B\n010", "la ligne 4 n'a pas tous ses champs"),
+        ("01002;\"A\nB\";C\n01003;D", "la ligne 4 n'a pas tous ses champs"),
+        ('01002;A;"C', "le guillemet ouvert à la ligne 3 n'est jamais refermé"),
+        # A quote that nothing closes swallows the lines after it, whether or not the file was cut.
+        ('01002;"B;C\n01003;C;D\n', "le guillemet ouvert à la ligne 3 n'est jamais refermé"),
+        ('01002;"B;C\n01003;"C";D\n', "le guillemet ouvert à la ligne 3 n'est jamais refermé"),
+    ],
+)
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_file_cut_in_the_middle_of_a_line_is_refused_whole(tmp_path, end, what, newline):
+    content = f"code;nom;pays\n01001;A;B\n{end}".replace("\n", newline)
+    with pytest.raises(ReadingError, match=f"essai.csv : fichier coupé au milieu d'une ligne \\({what}\\) ; le redemander"):
+        lire(tmp_path, declarer(CODE, colonne("nom")), content)
+
+
+@pytest.mark.parametrize("end", ["Source : essai\n", '01002;"B"x\n', '01002;"B"x', "01003;C", "01003;C\n\n"])
+def test_last_line_that_is_wrong_or_not_ended_is_no_cut(tmp_path, end):
+    reading = lire(tmp_path, declarer(CODE, colonne("nom")), f"code;nom\n01001;A\n{end}")
+    assert compte(reading) == ((2, 1, 1, 0) if "01003" not in end else (2, 2, 0, 0))
 
 
 def test_missing_columns_are_all_named_with_the_remedy(tmp_path):
