@@ -134,6 +134,7 @@ class Livraison(Strict):
     format: Format = Format()
     constantes: dict[str, str] = Field(default_factory=dict)
     live: Live | None = None
+    attendus: Attendus | None = Field(None, description="where this delivery differs from the table's own")
     note: str = ""
 
 
@@ -176,7 +177,12 @@ class Attendus(Strict):
     lignes_min: int = 1
     lignes_max: int | None = None
     rejets_part_max: float = 0.05
+    part_precedente_min: float = Field(0.9, description="rows against the last accepted file; 0 when it may shrink")
     remplies: dict[str, float] = Field(default_factory=dict, description="column: smallest share of non-null")
+
+    def over(self, base: Attendus) -> Attendus:
+        """These expectations laid over ``base``: the keys set here win."""
+        return base.model_copy(update=self.model_dump(exclude_unset=True))
 
 
 class TableMeta(Strict):
@@ -266,6 +272,9 @@ class Source(Strict):
     @property
     def asset_key(self) -> tuple[str, str, str]:
         return ("landing", self.groupe, self.nom)
+
+    def attendus_de(self, livraison: Livraison) -> Attendus:
+        return livraison.attendus.over(self.meta.attendus) if livraison.attendus else self.meta.attendus
 
     def livraison(self, millesime: str) -> Livraison:
         return next(item for item in self.meta.livraisons if item.millesime == millesime)

@@ -666,11 +666,12 @@ def read_file(source: Source, livraison: Livraison, snapshot: Snapshot, blob: Pa
     origins = [name for column in source.columns for name in origin_names(column, livraison)]
     with tempfile.TemporaryDirectory(prefix="dk-") as folder:
         path = _unpack(blob, chemin, fmt, Path(folder))
-        frame, shape_rejects = _load_raw(path, chemin, fmt, origins, meta.attendus.lignes_min == 0)
+        may_be_empty = source.attendus_de(livraison).lignes_min == 0
+        frame, shape_rejects = _load_raw(path, chemin, fmt, origins, may_be_empty)
     rejects = _Rejects()
     rejects.rows += shape_rejects
     lues = frame.height + len({r["ligne"] for r in shape_rejects})
-    if lues == 0 and meta.attendus.lignes_min > 0:
+    if lues == 0 and not may_be_empty:
         raise ReadingError(f"{chemin} : un en-tête et aucune ligne ; le redemander au producteur")
     frame = frame.with_columns(
         pl.col(name).str.strip_chars(" \t\r\n\u00a0\u202f") for name in frame.columns if name != "_ligne"
