@@ -196,7 +196,11 @@ class TableMeta(Strict):
     regle_millesime: str
     grain: str
     cle: tuple[str, ...]
-    doublons: Literal["rejeter", "rejeter_si_differents"] = "rejeter"
+    doublons: Literal["rejeter_si_differents", "garder_le_premier"] = Field(
+        "rejeter_si_differents",
+        description="rows of one key: those that differ are all rejected, for nothing says which is right; garder_le_premier "
+        "where the producer's order says it. Of rows that agree, the first is kept",
+    )
     responsable: str = "equipe-donnees"
     format: Format
     manquants: tuple[str, ...] = ("", "NA")

@@ -769,7 +769,10 @@ def _type_rows(frame: pl.DataFrame, source: Source, rejects: _Rejects) -> pl.Dat
 
 
 def _check_keys(frame: pl.DataFrame, source: Source, livraison: Livraison, rejects: _Rejects) -> pl.DataFrame:
-    """Empty and duplicate keys become rejects; the first of a duplicate set is kept unless values differ."""
+    """Empty and duplicate keys become rejects; the first of a duplicate set is kept unless what is measured differs.
+
+    Texts may differ: labels are written in more than one way.
+    """
     import polars as pl
 
     key = [name for name in source.meta.cle if not name.startswith("_")] or ["_ligne"]
@@ -777,9 +780,9 @@ def _check_keys(frame: pl.DataFrame, source: Source, livraison: Livraison, rejec
         frame = rejects.take(frame, pl.col(name).is_null(), name, "clé vide")
     rank = pl.int_range(pl.len()).over(key)
     if frame.select(rank.max() > 0).item() if frame.height else False:
-        values = [c.name for c in source.columns if c.name not in key and c.meta.type in ("nombre", "entier", "date")]
+        values = [c.name for c in source.columns if c.name not in key and c.meta.type != "texte"]
         if source.meta.doublons == "rejeter_si_differents" and values:
             differ = pl.any_horizontal(pl.col(v).n_unique().over(key) > 1 for v in values)
-            frame = rejects.take(frame, differ, key[-1], f"clé en double ({', '.join(key)}) aux valeurs différentes")
+            frame = rejects.take(frame, differ, key[-1], f"clé en double ({', '.join(key)}) aux valeurs différentes : aucune n'est gardée")
         frame = rejects.take(frame, rank > 0, key[-1], f"clé en double ({', '.join(key)}) : la première ligne est gardée")
     return frame

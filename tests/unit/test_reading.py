@@ -693,8 +693,8 @@ def test_table_that_may_be_empty(tmp_path):
 # --- keys, corrections, unfolding ------------------------------------------------------------------------------
 
 
-def test_duplicate_keys_keep_the_first_row(tmp_path):
-    source = declarer(CODE, colonne("n", "entier"), cle=("_millesime", "code"))
+def test_duplicate_keys_keep_the_first_row_where_declared(tmp_path):
+    source = declarer(CODE, colonne("n", "entier"), cle=("_millesime", "code"), doublons="garder_le_premier")
     reading = lire(tmp_path, source, "code;n\n01001;1\n01002;2\n01001;9\n01001;1\n")
     assert reading.table.select("code", "n").rows() == [("01001", 1), ("01002", 2)]
     reason = "clé en double (code) : la première ligne est gardée"
@@ -702,19 +702,23 @@ def test_duplicate_keys_keep_the_first_row(tmp_path):
     assert compte(reading) == (4, 2, 2, 0)
 
 
-def test_duplicate_keys_that_disagree_are_all_rejected_where_declared(tmp_path):
+def test_duplicate_keys_that_disagree_are_all_rejected(tmp_path):
+    """Two prices for one commune: nothing says which is right. Two labels for one price are no disagreement."""
     source = declarer(
         CODE,
         colonne("annee", "entier"),
         colonne("n", "nombre"),
+        colonne("nom"),
         cle=("code", "annee"),
-        doublons="rejeter_si_differents",
     )
-    text = "code;annee;n\n01001;2020;1\n01001;2020;2\n01001;2021;3\n01002;2020;4\n01002;2020;4\n01003;2020;5\n01003;2020;\n"
+    text = (
+        "code;annee;n;nom\n01001;2020;1;A\n01001;2020;2;A\n01001;2021;3;A\n01002;2020;4;B\n01002;2020;4;b\n01003;2020;5;C\n"
+        "01003;2020;;C\n"
+    )
     reading = lire(tmp_path, source, text)
     assert reading.table.select("code", "annee", "n").rows() == [("01001", 2021, 3.0), ("01002", 2020, 4.0)]
     differ, same = (
-        "clé en double (code, annee) aux valeurs différentes",
+        "clé en double (code, annee) aux valeurs différentes : aucune n'est gardée",
         "clé en double (code, annee) : la première ligne est gardée",
     )
     assert [(line, reason) for line, _, _, reason in motifs(reading)] == [
@@ -969,7 +973,7 @@ def test_every_record_is_kept_or_rejected_and_only_damaged_ones_are(lignes, newl
         elif damage == "nombre":
             row[2] = "dix"
         elif damage == "doublon":
-            row[0] = clean[min(clean)][0]
+            row[0], row[2] = clean[min(clean)][0], str(clean[min(clean)][1])
         elif damage == "cle_vide":
             row[0] = ""
         if damage == "aucun":
