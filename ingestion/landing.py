@@ -115,7 +115,7 @@ def _collect(
         files = transport.list_files(source, livraison)
     except FetchError as error:
         landing.problemes.append(str(error))
-        return [etat(chemin, CONSERVEE, str(error)) for chemin in known] or [etat(livraison.chemin, ABSENTE, str(error))]
+        return [etat(chemin, CONSERVEE, error.motif) for chemin in known] or [etat(livraison.chemin, ABSENTE, error.motif)]
     etats = []
     for chemin in files:
         previous = store.reusable(source.source_id, livraison.millesime, chemin)
@@ -129,7 +129,7 @@ def _collect(
             etats.append(etat(chemin, A_JOUR))
         except (FetchError, SnapshotError) as error:
             landing.problemes.append(str(error))
-            etats.append(etat(chemin, CONSERVEE if previous else ABSENTE, str(error)))
+            etats.append(etat(chemin, CONSERVEE if previous else ABSENTE, error.motif))
     # A file that the producer no longer lists keeps its last good version.
     gone = "le producteur ne fournit plus ce fichier"
     etats += [etat(chemin, CONSERVEE, gone) for chemin in known if chemin not in files]
@@ -183,7 +183,9 @@ def _read_version(
     try:
         store.verify(snapshot.sha256)
         reading = read_file(source, livraison, snapshot, store.blob(snapshot.sha256))
-    except (ReadingError, SnapshotError) as error:
+    except SnapshotError as error:  # not a fact about these bytes, which may come back: nothing to remember
+        return _Version(snapshot, folder, facts | {"motif": error.motif}), None
+    except ReadingError as error:
         facts["motif"] = str(error)
         _write_json(facts, done)
         return _Version(snapshot, folder, facts), None

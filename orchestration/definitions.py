@@ -114,6 +114,8 @@ def _landing_asset(source: Source) -> dg.AssetsDefinition:
             "" if result.changed else ", inchangée",
             f" ; {len(result.problemes)} problème(s), dont : {result.problemes[0]}" if result.problemes else "",
         )
+        for problem in result.problemes[1:]:
+            LOG.warning("%s", problem)
         if result.non_declarees:
             LOG.warning(
                 "%s : livraison(s) non déclarée(s), à ajouter à « livraisons » dans %s : %s",
