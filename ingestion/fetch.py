@@ -469,6 +469,11 @@ class Transport(ABC):
     def __init__(self, package: Path = PACKAGE) -> None:
         self.package = package
 
+    @property
+    def silence(self) -> str:
+        """Why a delivery is not there that this transport was the first not to be asked for."""
+        return f"le transport « {self.name} » ne fournit pas cette livraison"
+
     def provides(self, source: Source, livraison: Livraison) -> bool:
         """Whether this transport can be asked for the delivery; asking does not touch the network."""
         return source.meta.embarque == "toujours" or self._provides(source, livraison)
@@ -537,6 +542,24 @@ class Transport(ABC):
     def _fetch(
         self, label: str, livraison: Livraison, chemin: str, limit: int, previous: Snapshot | None, into: Path
     ) -> Fetched: ...
+
+
+class Package(Transport):
+    """Nobody is asked: only the sources declared ``embarque: toujours`` come, from the package itself."""
+
+    name = "paquet"
+    silence = "jamais collectée"
+
+    def _provides(self, source: Source, livraison: Livraison) -> bool:
+        return False
+
+    def _expand(self, label: str, pattern: str) -> list[str]:
+        raise FetchError(f"{label} : le paquet ne contient pas cette livraison ; la demander à un miroir ou au producteur")
+
+    def _fetch(
+        self, label: str, livraison: Livraison, chemin: str, limit: int, previous: Snapshot | None, into: Path
+    ) -> Fetched:
+        raise FetchError(f"{label} : le paquet ne contient pas « {chemin} » ; le demander à un miroir ou au producteur")
 
 
 class Embedded(Transport):

@@ -13,6 +13,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 # Two: past that, reading is bound by memory, and Polars and DuckDB already use every core of a file.
 READERS = 2
 A_JOUR, CONSERVEE, ABSENTE = "à jour", "dernière bonne version conservée", "non fournie"
+TABLES = ("table", "mesures", "listes", "rejets")  # what reading a file gives
+VERSIONS = ("source_id", "millesime", "chemin", "snapshot_sha256", "connue_le", "remplacee_le")
 
 
 @dataclass
@@ -41,7 +44,7 @@ class Etat:
     cog_annee: int | None
     statut_collecte: str
     motif: str = ""
-    demandee: bool = True  # False when the transport of the run has no such delivery: nobody failed
+    demandee: bool = True  # False while no transport that has this delivery was ever asked: nobody failed
     snapshot_sha256: str | None = None
     connue_le: str | None = None
     octets: int | None = None
@@ -75,6 +78,16 @@ def _reader_version() -> str:
     return digest.hexdigest()[:16]
 
 
+def _landed_by(source: Source) -> str:
+    return _key(_reader_version(), source.model_dump_json())
+
+
+def is_landed(source: Source, where: Home) -> bool:
+    """Whether the source was landed, by this reader and this declaration: else its tables may lack, or lack a column."""
+    marker = where.landing / "etats" / f"{source.source_id}.json"
+    return marker.exists() and json.loads(marker.read_text(encoding="utf-8")).get("lecteur") == _landed_by(source)
+
+
 def _key(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
@@ -94,9 +107,13 @@ def _write_json(document: Any, path: Path) -> None:
 
 
 def _collect(
-    source: Source, livraison: Livraison, store: SnapshotStore, transport: Transport, into: Path, landing: Landing
+    source: Source, livraison: Livraison, store: SnapshotStore, transport: Transport, into: Path, landing: Landing,
+    before: dict[tuple[str, str], dict[str, Any]],
 ) -> list[Etat]:
-    """Asks the transport for the files of one delivery; every failure becomes a state, never an exception."""
+    """Asks the transport for the files of one delivery; every failure becomes a state, never an exception.
+
+    A file that this transport cannot be asked for keeps its state of ``before``: it is neither better nor worse off.
+    """
     from ingestion.fetch import FetchError
 
     def etat(chemin: str, statut: str, motif: str = "", demandee: bool = True) -> Etat:
@@ -105,12 +122,16 @@ def _collect(
             motif, demandee,
         )  # fmt: skip
 
+    def as_before(chemin: str, otherwise: Etat) -> Etat:
+        was = before.get((livraison.millesime, chemin))
+        return etat(chemin, was["statut_collecte"], was["motif"], was["demandee"]) if was else otherwise
+
     known = sorted(
         {s.chemin for s in store.history(source.source_id) if s.millesime == livraison.millesime}
     )
     if not transport.provides(source, livraison):
-        why = f"le transport « {transport.name} » ne fournit pas cette livraison"
-        return [etat(chemin, CONSERVEE, why, False) for chemin in known] or [etat(livraison.chemin, ABSENTE, why, False)]
+        never = etat(livraison.chemin, ABSENTE, transport.silence, False)
+        return [as_before(chemin, etat(chemin, A_JOUR)) for chemin in known] or [as_before(livraison.chemin, never)]
     try:
         files = transport.list_files(source, livraison)
     except FetchError as error:
@@ -170,16 +191,18 @@ def _read_version(
 
     livraison, snapshot = fichier.livraison, fichier.snapshots[len(fichier.versions)]
     accepted = fichier.accepted
-    previous_rows = accepted[-1].facts["lignes_gardees"] if accepted else None
+    previous = accepted[-1] if accepted else None
+    previous_rows = previous.facts["lignes_gardees"] if previous else None
     rules = source.model_copy(update={"meta": source.meta.model_copy(update={"livraisons": (livraison,)})})
     key = _key(
-        snapshot.sha256, snapshot.chemin, snapshot.connue_le, rules.model_dump_json(), _reader_version(), str(previous_rows)
-    )
+        snapshot.sha256, snapshot.chemin, snapshot.connue_le, rules.model_dump_json(), _reader_version(),
+        previous.folder.name if previous else "",
+    )  # fmt: skip
     folder = cache_dir / key
     done = folder / "lecture.json"
     if done.exists():
         return _Version(snapshot, folder, json.loads(done.read_text(encoding="utf-8"))), None
-    facts: dict[str, Any] = {"accepte": False, "motif": "", "controles": [], "lignes_gardees": 0}
+    facts: dict[str, Any] = {"accepte": False, "motif": "", "controles": [], "lignes_gardees": 0, "identique": False}
     try:
         store.verify(snapshot.sha256)
         reading = read_file(source, livraison, snapshot, store.blob(snapshot.sha256))
@@ -193,7 +216,7 @@ def _read_version(
 
     for name in ("lignes_lues", "lignes_gardees", "lignes_rejetees", "lignes_hors_tableau"):
         facts[name] = getattr(reading, name)
-    for name in ("table", "mesures", "listes", "rejets"):
+    for name in TABLES:
         _write_parquet(getattr(reading, name), folder / f"{name}.parquet")
     facts["identique"] = previous is not None and _says_the_same(folder, previous.folder)
     return _Version(snapshot, folder, facts), gate.metrics(source, livraison, reading, previous_rows)
@@ -261,7 +284,8 @@ def land(
     """Brings one source up to date below ``where.landing``.
 
     Writes ``<source_id>.parquet`` (declared columns and technical ones), ``mesures/`` and ``listes/<source_id>.parquet``
-    when the source holds measures or treated territories, ``rejets/<source_id>.parquet`` and ``etats/<source_id>.json``.
+    when the source holds measures or treated territories, ``rejets/`` and ``versions/<source_id>.parquet`` and
+    ``etats/<source_id>.json``.
     Never raises for what a producer did; programming errors and a full disk do raise.
     """
     import polars as pl
@@ -269,6 +293,9 @@ def land(
     from ingestion.reading import listes_schema, mesures_schema, rejets_schema, table_schema
 
     store = SnapshotStore(where.snapshots)
+    marker = where.landing / "etats" / f"{source.source_id}.json"
+    old = json.loads(marker.read_text(encoding="utf-8")) if marker.exists() else {}
+    before = {(e["millesime"], e["chemin"]): e for e in old.get("collecte", [])}
     landing = Landing(source.source_id, [], non_declarees=transport.undeclared(source))
     into = where.work / "telechargements" / source.source_id
     into.mkdir(parents=True, exist_ok=True)
@@ -276,19 +303,21 @@ def land(
         collected = [
             (livraison, etat)
             for livraison in source.meta.livraisons
-            for etat in _collect(source, livraison, store, transport, into, landing)
+            for etat in _collect(source, livraison, store, transport, into, landing, before)
         ]
     finally:
         shutil.rmtree(into, ignore_errors=True)
+    # What collecting gave, before reading says more: a later run that does not ask for a file takes it up from here.
+    collecte = [{k: getattr(etat, k) for k in ("millesime", "chemin", "statut_collecte", "motif", "demandee")} for _, etat in collected]
     history = store.history(source.source_id)
     fichiers = [
         _Fichier(livraison, etat, [s for s in history if (s.millesime, s.chemin) == (livraison.millesime, etat.chemin)])
         for livraison, etat in collected
     ]
     _read_all(source, fichiers, store, where.work / "lectures" / source.source_id)
-    versions: list[tuple[_Version, bool]] = []
+    versions: list[tuple[_Version, str | None]] = []  # each with the day from which another one of its file stands
     for fichier in fichiers:
-        etat, accepted = fichier.etat, fichier.accepted
+        etat, accepted = fichier.etat, fichier.kept
         landing.etats.append(etat)
         if fichier.versions:
             last = fichier.versions[-1]
@@ -303,22 +332,23 @@ def land(
             etat.connue_le, etat.versions = good.snapshot.connue_le, len(accepted)
             for name in ("lignes_lues", "lignes_gardees", "lignes_rejetees", "lignes_hors_tableau"):
                 setattr(etat, name, good.facts[name])
-        versions += [(version, version is accepted[-1]) for version in accepted]
+        versions += [(v, after and after.snapshot.connue_le) for v, after in zip_longest(accepted, accepted[1:])]
     landing.rows = sum(e.lignes_gardees for e in landing.etats)
     landing.rejets = sum(e.lignes_rejetees for e in landing.etats)
     key = _key(
-        _reader_version(), source.model_dump_json(), *(f"{v.folder.name}:{current}" for v, current in versions)
+        _reader_version(), source.model_dump_json(), *(f"{v.folder.name}:{until}" for v, until in versions)
     )
-    marker = where.landing / "etats" / f"{source.source_id}.json"
-    old = json.loads(marker.read_text(encoding="utf-8")) if marker.exists() else {}
-    state = {"cle": key, "etats": [asdict(e) for e in landing.etats], "controles": landing.controles}
-    landing.changed = {k: v for k, v in old.items() if k != "problemes"} != state
+    state = {
+        "lecteur": _landed_by(source), "cle": key, "etats": [asdict(e) for e in landing.etats], "collecte": collecte,
+        "controles": landing.controles,
+    }  # fmt: skip
+    landing.changed = old != state
     if old.get("cle") != key:
 
         def gather(name: str, schema: dict[str, Any]) -> pl.DataFrame:
             frames = [
-                pl.read_parquet(v.folder / f"{name}.parquet").with_columns(_actuelle=pl.lit(current))
-                for v, current in versions
+                pl.read_parquet(v.folder / f"{name}.parquet").with_columns(_actuelle=pl.lit(until is None))
+                for v, until in versions
             ]
             empty = pl.DataFrame(schema=schema | {"_actuelle": pl.Boolean})
             return pl.concat([empty, *frames]) if frames else empty
@@ -346,16 +376,15 @@ def land(
 def write_registry(sources: list[Source], where: Home) -> None:
     """The three landed tables that speak of the sources themselves: ``sources``, ``livraisons``, ``controles``.
 
-    They are what ``dim_source``, ``mart_fraicheur`` and ``audit_controle`` are made of.
+    They are what ``dim_source``, ``mart_fraicheur`` and ``audit_controle`` are made of. A source never landed has no file.
     """
     import polars as pl
 
-    states = {
-        s.source_id: json.loads((where.landing / "etats" / f"{s.source_id}.json").read_text(encoding="utf-8")) for s in sources
-    }
+    markers = {s.source_id: where.landing / "etats" / f"{s.source_id}.json" for s in sources}
+    states = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in markers.items() if path.exists()}
     livraisons_schema = {
         "source_id": pl.String, "millesime": pl.String, "chemin": pl.String, "publie_le": pl.String, "cog_annee": pl.Int64,
-        "statut_collecte": pl.String, "motif": pl.String, "snapshot_sha256": pl.String, "connue_le": pl.String,
+        "statut_collecte": pl.String, "motif": pl.String, "demandee": pl.Boolean, "snapshot_sha256": pl.String, "connue_le": pl.String,
         "octets": pl.Int64, "versions": pl.Int64, "lignes_lues": pl.Int64, "lignes_gardees": pl.Int64,
         "lignes_rejetees": pl.Int64, "lignes_hors_tableau": pl.Int64,
     }  # fmt: skip

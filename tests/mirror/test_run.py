@@ -11,6 +11,8 @@ import datetime as dt
 import gzip
 import hashlib
 import json
+import shutil
+from pathlib import Path
 
 from tests.mirror.conftest import MIRROR, Ask, Run, landed, run
 
@@ -29,6 +31,16 @@ def test_it_fits_in_time_and_memory_and_then_has_nothing_to_do(first: Run) -> No
     assert again.seconds <= 30
     assert "inchangée" in again.output
     assert sorted(p.name for p in (first.home / "releases").iterdir()) == releases
+
+
+def test_an_embedded_run_on_top_of_a_mirror_is_no_revision_and_makes_nothing_late(first: Run, tmp_path: Path) -> None:
+    """The embedded archive packs four of the same files otherwise, and was asked for no other."""
+    home = Path(shutil.copytree(first.home, tmp_path / "home", symlinks=True))
+    releases = sorted(p.name for p in (home / "releases").iterdir())
+    for origin in ("embedded", f"mirror:{MIRROR}"):
+        output = run(home, origin).output
+        assert "inchangée" in output and "En retard" not in output
+        assert sorted(p.name for p in (home / "releases").iterdir()) == releases
 
 
 def test_every_value_leads_to_published_bytes(first: Run, ask: Ask) -> None:
