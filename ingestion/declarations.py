@@ -158,6 +158,7 @@ class Liste(Strict):
 
     ``niveau`` is the level of ``code``; ``code`` (the level) leaves it to the shape of each code (commune, EPCI or SIREN).
     ``perimetre`` names the project itself: its territory is ``projet`` and ``code`` holds its members, if any.
+    A list is the successive states that one table holds; ``etats_de`` names the table whose list these are states of.
     """
 
     interventions: tuple[str, ...]
@@ -166,6 +167,7 @@ class Liste(Strict):
     date: str | None = None
     projet: str | None = None
     nom: str | None = None
+    etats_de: str | None = None
     garder: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="column: values kept; other rows are not treatments (antennas...)"
     )
@@ -366,6 +368,13 @@ def load_sources(folder: Path = SOURCES_DIR) -> dict[str, Source]:
             if source.source_id in sources:
                 raise DeclarationError(f"{path.name} : {source.source_id} est déclarée deux fois")
             sources[source.source_id] = source
+    for source in sources.values():
+        first = source.meta.liste and source.meta.liste.etats_de
+        if first and (first not in sources or not sources[first].meta.liste or sources[first].meta.liste.etats_de):
+            raise DeclarationError(
+                f"{source.fichier}, table {source.groupe}.{source.nom} : liste.etats_de cite {first!r}, qui n'est pas une "
+                "source déclarée avec sa propre liste"
+            )
     return sources
 
 

@@ -361,7 +361,7 @@ def land(
             )
         if source.meta.liste:
             _write_parquet(
-                gather("listes", listes_schema()).filter(pl.col("_actuelle")).drop("_actuelle"),
+                gather("listes", listes_schema()).rename({"_actuelle": "actuelle"}),
                 where.landing / "listes" / f"{source.source_id}.parquet",
             )
         _write_parquet(

@@ -115,6 +115,7 @@ def listes_schema() -> dict[str, Any]:
         "intervention_id": pl.String, "etat_date": pl.Date, "niveau_declare": pl.String, "code_origine": pl.String,
         "cog_annee": pl.Int64, "projet_id": pl.String, "projet_nom": pl.String, "date_debut": pl.Date,
         "source_id": pl.String, "millesime": pl.String, "snapshot_sha256": pl.String, "ligne": pl.Int64,
+        "liste_id": pl.String, "connue_le": pl.Date,
     }  # fmt: skip
 
 
@@ -621,6 +622,7 @@ def _listes(rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot: 
         projet_id=column(rule.projet).cast(pl.String), projet_nom=column(rule.nom).cast(pl.String),
         date_debut=column(rule.date).cast(pl.Date), source_id=pl.lit(source.source_id),
         millesime=pl.lit(livraison.millesime), snapshot_sha256=pl.lit(snapshot.sha256), ligne=pl.col("_ligne"),
+        liste_id=pl.lit(rule.etats_de or source.source_id), connue_le=pl.lit(snapshot.connue_le).str.to_date(),
     )  # fmt: skip
     parts = [frame.with_columns(intervention_id=pl.lit(name)) for name in rule.interventions]
     return pl.concat(parts).match_to_schema(pl.Schema(listes_schema()))

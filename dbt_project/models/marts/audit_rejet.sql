@@ -10,7 +10,7 @@ listes as (
         'code' as colonne, liste.code_origine as valeur,
         case when liste.code_origine is null then 'territoire non renseigné' else 'code inconnu de la table de passage et des EPCI' end as motif
     from {{ ref('int_liste') }} as liste
-    where liste.territoire_code is null
+    where liste.territoire_code is null and liste.actuelle
 ),
 
 -- Territories first, then their lines: there are a thousand times fewer of them than of measures.
