@@ -179,6 +179,22 @@ class _Fichier:
     def accepted(self) -> list[_Version]:
         return [version for version in self.versions if version.facts["accepte"]]
 
+    @property
+    def kept(self) -> list[_Version]:
+        """The accepted versions that something is learnt from, oldest first.
+
+        One that says what the version before said is no revision: a mirror and the embedded archive pack the same file
+        differently, and a producer adds keys that nobody reads. Of those of one day only the last stands, since what is
+        known is known to the day; and then nothing of that day does when it came back to what stood before it.
+        """
+        told = [version for version in self.accepted if not version.facts["identique"]]
+        found: list[_Version] = []
+        for version, after in zip_longest(told, told[1:]):
+            replaced = after and after.snapshot.connue_le == version.snapshot.connue_le
+            if not replaced and not (found and found[-1].snapshot.sha256 == version.snapshot.sha256):
+                found.append(version)
+        return found
+
 
 def _read_version(
     source: Source, fichier: _Fichier, store: SnapshotStore, cache_dir: Path
@@ -367,6 +383,17 @@ def land(
         _write_parquet(
             gather("rejets", rejets_schema()).filter(pl.col("_actuelle")).drop("_actuelle"),
             where.landing / "rejets" / f"{source.source_id}.parquet",
+        )
+        replaced = [
+            {"source_id": source.source_id, "millesime": v.snapshot.millesime, "chemin": v.snapshot.chemin,
+             "snapshot_sha256": v.snapshot.sha256, "connue_le": v.snapshot.connue_le, "remplacee_le": until}
+            for v, until in versions
+        ]  # fmt: skip
+        _write_parquet(
+            pl.DataFrame(replaced, schema=dict.fromkeys(VERSIONS, pl.String)).with_columns(
+                pl.col("connue_le", "remplacee_le").str.to_date()
+            ),
+            where.landing / "versions" / f"{source.source_id}.parquet",
         )
     if landing.changed:
         _write_json(state, marker)
