@@ -93,7 +93,7 @@ def rejets_schema() -> dict[str, Any]:
 
     return {
         "source_id": pl.String, "millesime": pl.String, "snapshot_sha256": pl.String, "chemin": pl.String,
-        "ligne": pl.Int64, "colonne": pl.String, "valeur": pl.String, "motif": pl.String,
+        "ligne": pl.Int64, "colonne": pl.String, "valeur": pl.String, "motif": pl.String, "ligne_gardee": pl.Boolean,
     }  # fmt: skip
 
 
@@ -715,7 +715,7 @@ def read_file(source: Source, livraison: Livraison, snapshot: Snapshot, blob: Pa
     rejets = pl.DataFrame(rejects.rows, schema={k: v for k, v in rejets_schema().items() if k in ("ligne", "colonne", "valeur", "motif")})
     rejets = rejets.with_columns(
         source_id=pl.lit(source.source_id), millesime=pl.lit(livraison.millesime),
-        snapshot_sha256=pl.lit(snapshot.sha256), chemin=pl.lit(chemin),
+        snapshot_sha256=pl.lit(snapshot.sha256), chemin=pl.lit(chemin), ligne_gardee=pl.col("ligne").is_in(list(kept)),
     ).select(list(rejets_schema()))  # fmt: skip
     table = frame.with_columns(
         _millesime=pl.lit(livraison.millesime), _snapshot_sha256=pl.lit(snapshot.sha256),

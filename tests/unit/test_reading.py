@@ -772,6 +772,7 @@ def test_wide_columns_become_rows(tmp_path):
         (3, "taux", "x"), (4, "code", "3"), (4, "code", "3"),
     ]  # fmt: skip
     # A line of which one cell is refused is still a line kept.
+    assert reading.rejets["ligne_gardee"].to_list() == [True, False, False]
     assert compte(reading) == (3, 2, 1, 0)
 
 
@@ -923,7 +924,7 @@ def test_every_row_and_every_reject_says_where_it_comes_from(tmp_path):
     assert reading.table.schema == table_schema(declarer(CODE))
     assert reading.table.rows() == [("01001", "2024", 2, 2024, PUBLIE_LE, digest, dt.date(2024, 6, 30))]
     assert reading.rejets.schema == rejets_schema()
-    assert reading.rejets.drop("motif").rows() == [("essai__table", "2024", digest, "essai.csv", 3, "code", "1")]
+    assert reading.rejets.drop("motif").rows() == [("essai__table", "2024", digest, "essai.csv", 3, "code", "1", False)]
 
 
 @pytest.mark.parametrize(("transport", "content"), [("mirror", "code;n\n01001;1\n"), ("live", "code,n\n01001,1\n")])
