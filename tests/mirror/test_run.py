@@ -93,8 +93,15 @@ def test_france_services_tells_antennas_apart(first: Run, ask: Ask) -> None:
             "and indicateur_id in ('fs_sites', 'fs_antennes') and periode_debut = date '2024-08-01'"
         )
     )
-    # Two sites of the list name no commune: no territory, so no national count either.
     assert national == {"fs_sites": 2719, "fs_antennes": 124}
+    # « France » is its départements: what it lacks against the list is Saint-Martin, which its own level shows.
+    beyond = sites.filter((pl.col("type_site") == "Principal") & pl.col("commune_code").str.starts_with("978")).height
+    assert (beyond, national["fs_sites"] + beyond) == (2, 2721)
+    everywhere = (
+        "select sum(valeur), sum(valeur) filter (territoire_code = '978') from fct_observation where est_derniere_version "
+        "and indicateur_id = 'fs_sites' and territoire_niveau = 'departement' and periode_debut = date '2024-08-01'"
+    )
+    assert ask(everywhere) == [(2721, 2)]
 
 
 def test_territoires_industrie_keeps_its_departures(first: Run, ask: Ask) -> None:
