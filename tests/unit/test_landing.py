@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 from ingestion import landing
-from ingestion.declarations import Source
+from ingestion.declarations import SOURCES_DIR, DeclarationError, Source, load_sources
 from ingestion.fetch import MirrorFolder, Package
 from ingestion.landing import A_JOUR, ABSENTE, CONSERVEE, Etat, is_landed, land, write_registry
 from ingestion.paths import Home
@@ -162,6 +162,14 @@ def test_two_sources_may_hold_states_of_one_list(chez: Any) -> None:
     producer.publish({"01001": 1})
     producer.land()
     assert producer.landed("listes")["liste_id"].to_list() == ["essai__suite"]
+
+
+@pytest.mark.parametrize("named", ["anct__inconnue", "anct__acv2", "anct__territoires_industrie_2023"])
+def test_a_list_whose_first_source_has_no_list_of_its_own_is_refused(named: str, tmp_path: Path) -> None:
+    text = (SOURCES_DIR / "anct.yml").read_text(encoding="utf-8")
+    (tmp_path / "anct.yml").write_text(text.replace("etats_de: anct__territoires_industrie", f"etats_de: {named}"), encoding="utf-8")
+    with pytest.raises(DeclarationError, match=f"anct.territoires_industrie_2023 : liste.etats_de cite '{named}'"):
+        load_sources(tmp_path)
 
 
 # --- the gate ---------------------------------------------------------------------------------------------------
