@@ -405,7 +405,10 @@ def _rename(frame: pl.DataFrame, source: Source, livraison: Livraison, chemin: s
         names = origin_names(column, livraison)
         found = [name for name in names if name in frame.columns]
         if found:
-            picked.append(pl.coalesce(found).alias(column.name))
+            value = pl.coalesce(found)
+            if column.meta.vide is not None:  # here, where an empty cell still differs from a column that is not there
+                value = pl.when(value.fill_null("") != "").then(value).otherwise(pl.lit(column.meta.vide))
+            picked.append(value.alias(column.name))
         elif column.name in optional or column.meta.facultative:
             picked.append(
                 pl.col(column.name) if column.name in frame.columns else pl.lit(None, pl.String).alias(column.name)
@@ -449,7 +452,11 @@ def _unpivot(frame: pl.DataFrame, source: Source, chemin: str) -> pl.DataFrame:
         long = long.group_by([*index, *[f"_g_{g}" for g in groups]], maintain_order=True).agg(
             pl.col("_valeur").filter(pl.col("_g_colonne") == target).first().alias(target) for target in targets
         )
+        if rule.ignorer_vides:
+            long = long.filter(pl.any_horizontal(pl.col(target).fill_null("") != "" for target in targets))
     else:
+        if rule.ignorer_vides:
+            long = long.filter(pl.col("_valeur").fill_null("") != "")
         long = long.rename({"_valeur": rule.valeur or "valeur"}).drop("_origine")
     return long.rename({f"_g_{group}": group for group in groups})
 
@@ -549,6 +556,11 @@ def _period(source: Source, livraison: Livraison) -> tuple[pl.Expr, pl.Expr]:
         return day, day
     if rule.periode == "date":
         return pl.col(rule.date), pl.col(rule.date)
+    if rule.periode == "intervalle":
+        # Censuses are dated 1 January: « 2008-2013 » ends on the eve of the second one; a single year is a whole year.
+        first = pl.col(rule.annee).str.extract(r"^(\d{4})").cast(pl.Int32)
+        last = pl.col(rule.annee).str.extract(r"^\d{4}-(\d{4})$").cast(pl.Int32).sub(1).fill_null(first)
+        return pl.date(first, 1, 1), pl.date(last, 12, 31)
     year = pl.col(rule.annee).cast(pl.Int32)
     if rule.periode == "annee":
         return pl.date(year, 1, 1), pl.date(year, 12, 31)
@@ -566,10 +578,14 @@ def _mesures(rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot:
         return pl.DataFrame(schema=mesures_schema())
     first, last = _period(source, livraison)
     level = pl.lit(rule.niveau) if rule.niveau else pl.col(rule.niveau_colonne or "")
+    if rule.selon:
+        rows = rows.drop_nulls(rule.selon)
     parts = []
     for column in wanted:
         mesure = column.meta.mesure
         assert mesure is not None
+        if column.meta.facultative and rows[f"_brut_{column.name}"].null_count() == rows.height:
+            continue  # a column that this vintage does not have says nothing: neither zero nor missing
         raw = pl.col(f"_brut_{column.name}")
         statut = (
             pl.when(pl.col(column.name).is_not_null()).then(pl.lit(STATUTS[mesure.statut]))
@@ -577,9 +593,12 @@ def _mesures(rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot:
             .when(raw.is_in(list(source.meta.non_diffuses))).then(pl.lit("non diffusé"))
             .otherwise(pl.lit("manquant"))
         )  # fmt: skip
+        name = pl.lit(mesure.id)
+        if rule.selon:
+            name = pl.concat_str(name, pl.lit("_"), pl.col(rule.selon))
         parts.append(
             rows.select(
-                mesure_id=pl.lit(mesure.id), nature=pl.lit(mesure.nature), territoire_niveau=level,
+                mesure_id=name, nature=pl.lit(mesure.nature), territoire_niveau=level,
                 territoire_code=pl.col(rule.code), cog_annee=pl.lit(livraison.cog_annee, pl.Int64),
                 periode_debut=first, periode_fin=last, valeur=pl.col(column.name).cast(pl.Float64),
                 statut_valeur=statut, source_id=pl.lit(source.source_id), millesime=pl.lit(livraison.millesime),
@@ -587,6 +606,8 @@ def _mesures(rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot:
                 ligne=pl.col("_ligne"),
             )
         )  # fmt: skip
+    if not parts:
+        return pl.DataFrame(schema=mesures_schema())
     long = pl.concat(parts)
     key = ["mesure_id", "territoire_niveau", "territoire_code", "periode_debut", "periode_fin"]
     if long.select(pl.struct(key).is_duplicated().any()).item():
@@ -617,7 +638,8 @@ def _listes(rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot: 
         return pl.col(name) if name else pl.lit(None)
 
     frame = rows.select(
-        etat_date=pl.lit(livraison.publie_le), niveau_declare=pl.lit(rule.niveau),
+        etat_date=pl.lit(livraison.publie_le),
+        niveau_declare=pl.coalesce(column(rule.niveau_colonne), pl.lit(rule.niveau)),
         code_origine=column(rule.code).cast(pl.String), cog_annee=pl.lit(livraison.cog_annee, pl.Int64),
         projet_id=column(rule.projet).cast(pl.String), projet_nom=column(rule.nom).cast(pl.String),
         date_debut=column(rule.date).cast(pl.Date), source_id=pl.lit(source.source_id),
@@ -625,6 +647,9 @@ def _listes(rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot: 
         liste_id=pl.lit(rule.etats_de or source.source_id), connue_le=pl.lit(snapshot.connue_le).str.to_date(),
     )  # fmt: skip
     parts = [frame.with_columns(intervention_id=pl.lit(name)) for name in rule.interventions]
+    for value, names in rule.par_valeur.items():
+        chosen = frame.filter(rows[rule.selon] == value)
+        parts += [chosen.with_columns(intervention_id=pl.lit(name)) for name in names if name not in rule.interventions]
     return pl.concat(parts).match_to_schema(pl.Schema(listes_schema()))
 
 
@@ -705,6 +730,9 @@ def read_file(source: Source, livraison: Livraison, snapshot: Snapshot, blob: Pa
     produites = frame.height + len(rejects.rows) - len(shape_rejects)
     frame = _correct(frame, source, livraison, rejects)
     frame = _type_rows(frame, source, rejects)
+    if meta.mesures and meta.mesures.selon:
+        known = pl.col(meta.mesures.selon).is_in(list(source.modalites)).fill_null(True)
+        frame = rejects.take(frame, ~known, meta.mesures.selon, "modalité que la déclaration ne nomme pas (remplacer)")
     frame = _check_keys(frame, source, livraison, rejects)
     if produites != frame.height + len(rejects.rows) - len(shape_rejects):
         raise ReadingError(f"{chemin} : des lignes se sont perdues entre lecture et typage ; défaut du lecteur à signaler")

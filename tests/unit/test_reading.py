@@ -795,6 +795,23 @@ def test_wide_columns_of_several_measures(tmp_path):
     ]  # fmt: skip
 
 
+def test_an_empty_cell_of_a_wide_table_may_say_nothing(tmp_path):
+    """A cross-table of memberships: a commune without any programme is a line kept that gives no row."""
+    source = declarer(
+        CODE,
+        colonne("programme", origine=None),
+        colonne("projet", origine=None),
+        cle=("code", "programme", "projet"),
+        depivot={"motif": r"id_(?P<programme>\w+)", "valeur": "projet", "ignorer_vides": True},
+        eclatement={"colonne": "projet", "motif": r"([^;\s]+)"},
+    )
+    reading = lire(tmp_path, source, "code;id_pvd;id_crte\n01001;;\n01002;p1;c1 ! c2\n".replace("c1 ! c2", '"c1 ; c2"'))
+    assert sorted(reading.table.select("code", "programme", "projet").rows()) == [
+        ("01002", "crte", "c1"), ("01002", "crte", "c2"), ("01002", "pvd", "p1"),
+    ]  # fmt: skip
+    assert compte(reading) == (2, 2, 0, 0) and motifs(reading) == []
+
+
 def test_wide_columns_that_changed_names(tmp_path):
     source = declarer(CODE, colonne("annee", origine=None), depivot={"motif": r"x_(?P<annee>\d+)", "valeur": "valeur"})
     with pytest.raises(ReadingError, match=r"aucune colonne ne suit le motif .* colonnes vues : code, y_2020"):
@@ -878,6 +895,62 @@ def test_level_told_by_a_column(tmp_path):
     assert found.select("territoire_niveau", "territoire_code").rows() == [("commune", "01001"), ("departement", "01")]
 
 
+def test_a_period_between_two_censuses(tmp_path):
+    source = declarer(
+        colonne("code"),
+        colonne("an"),
+        colonne("n", "nombre", mesure={"id": "n", "nature": "taux"}),
+        mesures={"niveau": "departement", "code": "code", "periode": "intervalle", "annee": "an"},
+    )
+    found = lire(tmp_path, source, "code;an;n\n01;2008-2013;1\n01;2014;2\n").mesures
+    assert found.select("periode_debut", "periode_fin").rows() == [
+        (dt.date(2008, 1, 1), dt.date(2012, 12, 31)), (dt.date(2014, 1, 1), dt.date(2014, 12, 31)),
+    ]  # fmt: skip
+
+
+def classes(tmp_path: Path, rows: str, **livraison: Any) -> Reading:
+    source = declarer(
+        colonne("dep", "code_departement"),
+        colonne("classe", remplacer={"Vols": "vols", "Homicides": "homicides", "Autre": ""}),
+        colonne("faits", "entier", mesure={"id": "ssmsi_faits", "nature": "effectif"}),
+        mesures={"niveau": "departement", "code": "dep", "periode": "livraison", "selon": "classe"},
+        livraison=livraison,
+    )
+    assert source.mesures == {"ssmsi_faits_homicides": "effectif", "ssmsi_faits_vols": "effectif"}
+    return lire(tmp_path, source, "dep;classe;faits\n" + rows)
+
+
+def test_a_column_ends_the_identifier_of_the_measure(tmp_path):
+    reading = classes(tmp_path, "01;Vols;5\n01;Homicides;1\n01;Autre;9\n01;;7\n")
+    assert reading.mesures.select("mesure_id", "valeur").rows() == [("ssmsi_faits_vols", 5.0), ("ssmsi_faits_homicides", 1.0)]
+    assert compte(reading) == (4, 4, 0, 0)
+
+
+def test_a_kind_that_nobody_declared_is_no_measure(tmp_path):
+    reading = classes(tmp_path, "01;Vols;5\n01;Escroqueries;2\n")
+    assert motifs(reading) == [(3, "classe", "Escroqueries", "modalité que la déclaration ne nomme pas (remplacer)")]
+    assert reading.mesures["mesure_id"].to_list() == ["ssmsi_faits_vols"]
+
+
+def test_an_empty_cell_is_zero_only_where_the_file_means_it(tmp_path):
+    """A cross-table of equipment leaves a cell empty for none; several columns may make one measure."""
+    mesure = {"id": "bpe_commerces", "nature": "effectif"}
+    source = declarer(
+        CODE,
+        colonne("boulangerie", "entier", vide="0", mesure=mesure),
+        colonne("epicerie", "entier", vide="0", mesure=mesure),
+        colonne("medecin", "entier", mesure={"id": "bpe_medecins", "nature": "effectif"}),
+        # A type that this vintage does not count: zero nowhere, and no measure at all.
+        colonne("theatre", "entier", vide="0", facultative=True, mesure={"id": "bpe_theatres", "nature": "effectif"}),
+        mesures={"niveau": "commune", "code": "code", "periode": "livraison"},
+    )
+    found = lire(tmp_path, source, "code;boulangerie;epicerie;medecin\n01001;;;\n01002;2;1;3\n").mesures
+    assert found.select("mesure_id", "territoire_code", "valeur", "statut_valeur").sort("mesure_id", "territoire_code").rows() == [
+        ("bpe_commerces", "01001", 0.0, "observé"), ("bpe_commerces", "01002", 3.0, "observé"),
+        ("bpe_medecins", "01001", None, "manquant"), ("bpe_medecins", "01002", 3.0, "observé"),
+    ]  # fmt: skip
+
+
 # --- lists -----------------------------------------------------------------------------------------------------
 
 
@@ -912,6 +985,25 @@ def test_list_of_perimeters_without_members(tmp_path):
     assert listes.select("niveau_declare", "code_origine", "projet_id", "date_debut").rows() == [
         ("perimetre", None, "Haut-Jura", None)
     ]
+
+
+def test_a_list_may_tell_the_level_and_the_intervention_of_each_row(tmp_path):
+    """Région 84 and département 84 bear the same code; some rows serve one intervention more."""
+    source = declarer(
+        colonne("code"),
+        colonne("echelon"),
+        colonne("dispositif"),
+        liste={
+            "interventions": ("toutes",), "niveau": "code", "niveau_colonne": "echelon", "code": "code",
+            "selon": "dispositif", "par_valeur": {"CCO": ("concertation",)},
+        },
+    )  # fmt: skip
+    listes = lire(tmp_path, source, "code;echelon;dispositif\n84;region;AI\n84;departement;CCO\n01001;;AI\n").listes
+    assert listes.select("intervention_id", "niveau_declare", "code_origine").rows() == [
+        ("toutes", "region", "84"), ("toutes", "departement", "84"), ("toutes", "code", "01001"),
+        ("concertation", "departement", "84"),
+    ]  # fmt: skip
+    assert source.meta.liste and source.meta.liste.toutes == ("toutes", "concertation")
 
 
 # --- the whole reading -----------------------------------------------------------------------------------------

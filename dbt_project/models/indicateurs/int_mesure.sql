@@ -14,3 +14,8 @@ select
     mesure_id, nature, territoire_niveau, territoire_code, cog_annee, periode_debut, periode_fin, valeur, statut_valeur,
     source_id, millesime, snapshot_sha256, connue_le, ligne, actuelle
 from {{ ref('mes_liste') }}
+union all
+select
+    mesure_id, nature, territoire_niveau, territoire_code, cog_annee, periode_debut, periode_fin, valeur, statut_valeur,
+    source_id, millesime, snapshot_sha256, connue_le, ligne, actuelle
+from {{ ref('mes_etablissement') }}

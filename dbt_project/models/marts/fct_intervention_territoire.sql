@@ -37,13 +37,19 @@ date_de_reference as (
     group by liste.intervention_id, liste.liste_id, liste.territoire_niveau, liste.territoire_code
 ),
 
+-- A state that holds no territory of a level (a map without départements) says nothing of those of that level.
+etats_du_niveau as (
+    select distinct intervention_id, liste_id, territoire_niveau, etat_date from liste
+),
+
 suite as (
     select
         presence.intervention_id, presence.liste_id, presence.territoire_niveau, presence.territoire_code,
         min(etats.etat_date) as date_fin
     from presence
-    inner join etats
+    inner join etats_du_niveau as etats
         on etats.intervention_id = presence.intervention_id and etats.liste_id = presence.liste_id
+        and etats.territoire_niveau = presence.territoire_niveau
         and etats.etat_date > presence.derniere_apparition
     group by presence.intervention_id, presence.liste_id, presence.territoire_niveau, presence.territoire_code
 ),
