@@ -135,6 +135,7 @@ class Livraison(Strict):
     format: Format = Format()
     constantes: dict[str, str] = Field(default_factory=dict)
     live: Live | None = None
+    attendus: Attendus | None = Field(None, description="where this delivery differs from the table's own")
     note: str = ""
 
 
@@ -163,6 +164,7 @@ class Liste(Strict):
     ``niveau`` is the level of ``code``; ``code`` (the level) leaves it to the shape of each code (commune, EPCI or SIREN),
     unless the file says it itself in ``niveau_colonne`` (a région and a département may bear the same two digits).
     ``perimetre`` names the project itself: its territory is ``projet`` and ``code`` holds its members, if any.
+    A list is the successive states that one table holds; ``etats_de`` names the table whose list these are states of.
     Every row speaks of ``interventions``; those of ``par_valeur`` only, rows with that value in the column ``selon``.
     """
 
@@ -175,6 +177,7 @@ class Liste(Strict):
     date: str | None = None
     projet: str | None = None
     nom: str | None = None
+    etats_de: str | None = None
     garder: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="column: values kept; other rows are not treatments (antennas...)"
     )
@@ -197,7 +200,12 @@ class Attendus(Strict):
     lignes_min: int = 1
     lignes_max: int | None = None
     rejets_part_max: float = 0.05
+    part_precedente_min: float = Field(0.9, description="rows against the last accepted file; 0 when it may shrink")
     remplies: dict[str, float] = Field(default_factory=dict, description="column: smallest share of non-null")
+
+    def over(self, base: Attendus) -> Attendus:
+        """These expectations laid over ``base``: the keys set here win."""
+        return base.model_copy(update=self.model_dump(exclude_unset=True))
 
 
 class TableMeta(Strict):
@@ -211,7 +219,11 @@ class TableMeta(Strict):
     regle_millesime: str
     grain: str
     cle: tuple[str, ...]
-    doublons: Literal["rejeter", "rejeter_si_differents"] = "rejeter"
+    doublons: Literal["rejeter_si_differents", "garder_le_premier"] = Field(
+        "rejeter_si_differents",
+        description="rows of one key: those that differ are all rejected, for nothing says which is right; garder_le_premier "
+        "where the producer's order says it. Of rows that agree, the first is kept",
+    )
     responsable: str = "equipe-donnees"
     format: Format
     manquants: tuple[str, ...] = ("", "NA")
@@ -288,6 +300,9 @@ class Source(Strict):
     @property
     def asset_key(self) -> tuple[str, str, str]:
         return ("landing", self.groupe, self.nom)
+
+    def attendus_de(self, livraison: Livraison) -> Attendus:
+        return livraison.attendus.over(self.meta.attendus) if livraison.attendus else self.meta.attendus
 
     def livraison(self, millesime: str) -> Livraison:
         return next(item for item in self.meta.livraisons if item.millesime == millesime)
@@ -396,6 +411,13 @@ def load_sources(folder: Path = SOURCES_DIR) -> dict[str, Source]:
             if source.source_id in sources:
                 raise DeclarationError(f"{path.name} : {source.source_id} est déclarée deux fois")
             sources[source.source_id] = source
+    for source in sources.values():
+        first = source.meta.liste and source.meta.liste.etats_de
+        if first and (first not in sources or not sources[first].meta.liste or sources[first].meta.liste.etats_de):
+            raise DeclarationError(
+                f"{source.fichier}, table {source.groupe}.{source.nom} : liste.etats_de cite {first!r}, qui n'est pas une "
+                "source déclarée avec sa propre liste"
+            )
     return sources
 
 

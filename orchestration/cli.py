@@ -177,10 +177,13 @@ def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
                 logger.warning("retirée(s) du service : %s ; pour y revenir : dk rollback %s", ", ".join(out), out[-1])
         else:
             logger.info("construction de l'entrepôt (modèles et tests dbt)")
+            build = defs.resolve_job_def("construction")
             with instance.new_run(where, dagster_instance) as run_id:
-                built = defs.resolve_job_def("construction").execute_in_process(
-                    instance=dagster_instance, raise_on_error=False, run_id=run_id, run_config=config
-                )
+                built = build.execute_in_process(
+                    instance=dagster_instance, raise_on_error=False, run_id=run_id, run_config=config,
+                    # What the package holds has just landed.
+                    asset_selection=[key for key in build.asset_layer.selected_asset_keys if key.path[0] != "landing"],
+                )  # fmt: skip
             if not built.success:
                 raise Failure(f"rien n'est publié : {_refusal(where, built)}{stays}")
     current = release.current_release(where)

@@ -11,6 +11,8 @@ import datetime as dt
 import gzip
 import hashlib
 import json
+import shutil
+from pathlib import Path
 
 from ingestion.catalogue_schema import load_catalogue, sort_files
 from ingestion.declarations import load_sources
@@ -31,6 +33,16 @@ def test_it_fits_in_time_and_memory_and_then_has_nothing_to_do(first: Run) -> No
     assert again.seconds <= 30
     assert "inchangée" in again.output
     assert sorted(p.name for p in (first.home / "releases").iterdir()) == releases
+
+
+def test_an_embedded_run_on_top_of_a_mirror_is_no_revision_and_makes_nothing_late(first: Run, tmp_path: Path) -> None:
+    """The embedded archive packs four of the same files otherwise, and was asked for no other."""
+    home = Path(shutil.copytree(first.home, tmp_path / "home", symlinks=True))
+    releases = sorted(p.name for p in (home / "releases").iterdir())
+    for origin in ("embedded", f"mirror:{MIRROR}"):
+        output = run(home, origin).output
+        assert "inchangée" in output and "En retard" not in output
+        assert sorted(p.name for p in (home / "releases").iterdir()) == releases
 
 
 def test_every_value_leads_to_published_bytes(first: Run, ask: Ask) -> None:
@@ -83,8 +95,15 @@ def test_france_services_tells_antennas_apart(first: Run, ask: Ask) -> None:
             "and indicateur_id in ('fs_sites', 'fs_antennes') and periode_debut = date '2024-08-01'"
         )
     )
-    # Two sites of the list name no commune: no territory, so no national count either.
     assert national == {"fs_sites": 2719, "fs_antennes": 124}
+    # « France » is its départements: what it lacks against the list is Saint-Martin, which its own level shows.
+    beyond = sites.filter((pl.col("type_site") == "Principal") & pl.col("commune_code").str.starts_with("978")).height
+    assert (beyond, national["fs_sites"] + beyond) == (2, 2721)
+    everywhere = (
+        "select sum(valeur), sum(valeur) filter (territoire_code = '978') from fct_observation where est_derniere_version "
+        "and indicateur_id = 'fs_sites' and territoire_niveau = 'departement' and periode_debut = date '2024-08-01'"
+    )
+    assert ask(everywhere) == [(2721, 2)]
 
 
 def test_territoires_industrie_keeps_its_departures(first: Run, ask: Ask) -> None:

@@ -1,4 +1,4 @@
--- States of the treatment lists with every code resolved: what was published when, about whom.
+-- States of the treatment lists with every code resolved: what was published when, about whom, in every version known.
 -- A perimeter is its own territory; a nine-digit code is an EPCI, or a commune designated by its SIREN. Groupings
 -- without own taxation (établissement public territorial, pôle d'équilibre, syndicat mixte) bear a true SIREN that no
 -- table of members in hand knows: they are named perimeters whose members are not known.
@@ -30,9 +30,12 @@ region as (
 
 select
     liste.intervention_id,
+    liste.liste_id,
     liste.source_id,
     liste.millesime,
     liste.etat_date,
+    liste.connue_le,
+    liste.actuelle,
     liste.snapshot_sha256,
     liste.ligne,
     liste.projet_id,

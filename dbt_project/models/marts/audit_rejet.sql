@@ -1,16 +1,20 @@
 -- Every row of every source that did not make it, with the reason: unreadable ones, then codes that resolve to nothing.
+-- The former are those that the counts of each file call rejected; the latter were read and kept, and have no territory.
 with lus as (
-    select source_id, millesime, chemin, snapshot_sha256, cast(ligne as {{ dbt.type_bigint() }}) as ligne, colonne, valeur, motif
+    select
+        'lecture' as etape, source_id, millesime, chemin, snapshot_sha256, cast(ligne as {{ dbt.type_bigint() }}) as ligne, colonne,
+        valeur, motif, ligne_gardee
     from {{ source('arrivee', 'rejets') }}
 ),
 
 listes as (
     select
-        liste.source_id, liste.millesime, cast(null as {{ dbt.type_string() }}) as chemin, liste.snapshot_sha256, liste.ligne,
+        'territoire' as etape, liste.source_id, liste.millesime, cast(null as {{ dbt.type_string() }}) as chemin, liste.snapshot_sha256, liste.ligne,
         'code' as colonne, liste.code_origine as valeur,
-        case when liste.code_origine is null then 'territoire non renseigné' else 'code inconnu de la table de passage et des EPCI' end as motif
+        case when liste.code_origine is null then 'territoire non renseigné' else 'code inconnu de la table de passage et des EPCI' end as motif,
+        true as ligne_gardee
     from {{ ref('int_liste') }} as liste
-    where liste.territoire_code is null
+    where liste.territoire_code is null and liste.actuelle
 ),
 
 -- Territories first, then their lines: there are a thousand times fewer of them than of measures.
@@ -32,13 +36,14 @@ inconnus as (
 
 mesures as (
     select distinct
-        mesure.source_id, mesure.millesime, cast(null as {{ dbt.type_string() }}) as chemin, mesure.snapshot_sha256, mesure.ligne,
+        'territoire' as etape, mesure.source_id, mesure.millesime, cast(null as {{ dbt.type_string() }}) as chemin, mesure.snapshot_sha256, mesure.ligne,
         'code' as colonne, mesure.territoire_code as valeur,
         case
             when mesure.territoire_code is null then 'territoire non renseigné'
             when mesure.territoire_niveau = 'commune' then 'code commune inconnu au millésime ' || mesure.cog_annee || ' du COG'
             else 'territoire (' || mesure.territoire_niveau || ') absent de tous les millésimes en main'
-        end as motif
+        end as motif,
+        true as ligne_gardee
     from {{ ref('int_mesure') }} as mesure
     inner join inconnus
         on inconnus.territoire_niveau = mesure.territoire_niveau

@@ -8,14 +8,14 @@ with liste as (
         max(etat_date) over (partition by source_id, projet_id, code_origine) as vu_au,
         row_number() over (partition by source_id, projet_id, code_origine order by etat_date desc, ligne) as rang
     from {{ source('arrivee', 'listes') }}
-    where niveau_declare = 'perimetre' and projet_id is not null
+    where niveau_declare = 'perimetre' and projet_id is not null and actuelle
 ),
 
 -- First state of the same list after the last one that holds the member: the member had left by then.
 suite as (
     select liste.source_id, liste.perimetre_code, liste.code_origine, min(etats.etat_date) as sorti_le
     from liste
-    inner join (select distinct source_id, etat_date from {{ source('arrivee', 'listes') }}) as etats
+    inner join (select distinct source_id, etat_date from {{ source('arrivee', 'listes') }} where actuelle) as etats
         on etats.source_id = liste.source_id and etats.etat_date > liste.vu_au
     where liste.rang = 1
     group by liste.source_id, liste.perimetre_code, liste.code_origine
@@ -70,4 +70,4 @@ select distinct
     cast(null as date), cast(null as date), case when ept.commune_code is not null then 'dgcl__banatic' else groupement.source_id end
 from {{ ref('int_liste') }} as groupement
 left join ept on ept.ept_code = groupement.territoire_code
-where groupement.territoire_niveau = 'perimetre' and groupement.territoire_code = groupement.code_origine
+where groupement.territoire_niveau = 'perimetre' and groupement.territoire_code = groupement.code_origine and groupement.actuelle
