@@ -6,10 +6,10 @@ FROM ?= embedded
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test ui bench embedded lock lint clean
+.PHONY: help install run test ui bench bench-impact embedded lock lint clean
 
 help: ## This list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 # --no-deps: the lock is complete, and pip would otherwise ask for extras that hashes cannot express.
 $(VENV)/.installed: requirements.lock pyproject.toml
@@ -32,6 +32,9 @@ ui: install ## Dagster's web interface on the same graph and history
 
 bench: install ## The full job against its lower bound, in one run
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-impact: install ## Bias, coverage, size and cost of the impact estimators on panels with known effects (about 15 min)
+	@$(BIN)/python -m tests.bench_impact $(ARGS)
 
 embedded: install ## Rebuild the embedded archive from the npm package @etalab/decoupage-administratif (needs npm)
 	@$(BIN)/python -m ingestion.embedded

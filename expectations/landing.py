@@ -12,18 +12,18 @@ from expectations.runner import Check
 if TYPE_CHECKING:
     import polars as pl
 
-    from ingestion.declarations import Source
+    from ingestion.declarations import Livraison, Source
     from ingestion.reading import Reading
 
 
-def metrics(source: Source, reading: Reading, previous_rows: int | None) -> pl.DataFrame:
+def metrics(source: Source, livraison: Livraison, reading: Reading, previous_rows: int | None) -> pl.DataFrame:
     """One row of facts on one reading: counts, share rejected, share filled, rows against the last accepted file."""
     import polars as pl
 
     table = reading.table
     filled = {
         f"part_remplie_{name}": (1 - table[name].null_count() / table.height) if table.height else 0.0
-        for name in source.meta.attendus.remplies
+        for name in source.attendus_de(livraison).remplies
     }
     return pl.DataFrame(
         {
@@ -35,9 +35,9 @@ def metrics(source: Source, reading: Reading, previous_rows: int | None) -> pl.D
     )
 
 
-def checks(source: Source) -> list[Check]:
-    """Checks of every delivery of a source; all block its acceptance, and the last accepted one stays in use."""
-    bounds = source.meta.attendus
+def checks(source: Source, livraison: Livraison) -> list[Check]:
+    """Checks of one delivery of a source; all block its acceptance, and the last accepted one stays in use."""
+    bounds = source.attendus_de(livraison)
     between = "ExpectColumnValuesToBeBetween"
 
     def check(nom: str, colonne: str, pourquoi: str, **arguments: float | None) -> Check:

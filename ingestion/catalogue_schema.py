@@ -8,9 +8,10 @@ Both speak French and name the file, the entry and the remedy. Nothing heavy is 
 from __future__ import annotations
 
 import datetime as dt
+import fnmatch
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -87,8 +88,12 @@ BAROMETRE_2017_2022 = frozenset(
 )
 BAROMETRES = BAROMETRE_2022_2024 | BAROMETRE_2017_2022
 
-# Counted from the lists by the warehouse, not by a declared column; programme_<intervention_id> adds one per list.
-MESURES_DE_LISTE = frozenset({"fs_sites", "fs_antennes", "ort_conventions_signees"})
+# Counted by the warehouse (mes_liste, mes_etablissement), not read in a declared column; programme_<intervention_id> adds
+# one per list.
+MESURES_CALCULEES = _words(
+    """fs_sites fs_antennes ort_conventions_signees ivac_candidats ivac_recus ivac_points_ecrit ivac_candidats_va ivac_points_va
+    ivac_candidats_acces ivac_points_acces ips_colleges ips_colleges_somme ips_ecoles ips_ecoles_somme"""
+)
 PROGRAMME = "programme_"
 PERIMETRES = "catalogue__perimetres"
 AGREGATION_DU_CALCUL = {
@@ -174,8 +179,8 @@ class Calcul(Strict):
             raise ValueError("un ratio, et lui seul, a un denominateur")
         if (self.poids is not None) != (self.type == "moyenne_ponderee"):
             raise ValueError("une moyenne pondérée, et elle seule, a un poids")
-        if self.exhaustif and self.type != "somme":
-            raise ValueError("exhaustif ne vaut que pour une somme : un territoire absent y compte zéro")
+        if self.exhaustif and self.type not in ("somme", "ratio"):
+            raise ValueError("exhaustif ne vaut que pour une somme ou un ratio : un territoire absent y compte zéro")
         internes = [m for m in self.mesures if famille_de(m)]
         if internes and self.exhaustif:
             raise ValueError(f"« {internes[0]} » vient d'un registre : ce sont ses expéditeurs qui le couvrent, retirer exhaustif")
@@ -307,33 +312,74 @@ class Perimetre(Strict):
         return self
 
 
+class Estimation(Strict):
+    """One effect looked for, written before any result (R-INF): on whom, by which comparison, on which years."""
+
+    estimation_id: Id
+    intervention_id: Id
+    indicateur_id: Id
+    rang: Literal["primaire", "secondaire"]
+    unite: Literal["commune", "epci", "zone_emploi", "departement"]
+    methode: Literal["did_echelonne", "did_apparie", "sdid_permutation"]
+    transformation: Literal["niveau", "log"]
+    annees: tuple[int, ...]
+    reference: int = Field(description="last year before any treatment: covariates and weights are taken then at the latest")
+    horizon: int = Field(ge=0, description="years after the start over which the headline effect is averaged")
+    anticipation: int = Field(ge=0, description="years before the start in which an effect is already possible")
+    decalage: int = Field(ge=0, description="years between the date of the treatment and its first full year")
+    part_traitee_min: float = Field(gt=0, le=1)
+    population_min: int | None
+    population_max: int | None
+    covariables: tuple[Literal["log_population", "log_revenu", "log_prix", "aav_categorie"], ...]
+    fixe_le: dt.date
+    note: str
+
+    @model_validator(mode="after")
+    def _years(self) -> Estimation:
+        if list(self.annees) != sorted(set(self.annees)):
+            raise ValueError("annees : les écrire dans l'ordre, sans répétition")
+        if not self.annees or not self.annees[0] <= self.reference <= self.annees[-1]:
+            raise ValueError("reference : une année comprise entre la première et la dernière du panel")
+        return self
+
+
+class Ecarte(Strict):
+    """Published files that stay outside, and why; ``fichiers`` is a path or a pattern below the mirror."""
+
+    fichiers: Texte
+    motif: Texte
+
+
 @dataclass(frozen=True)
 class Catalogue:
-    """The four kinds of entries, as read; ``interventions`` maps the name of each file to what it holds."""
+    """The five kinds of entries, as read; ``interventions`` maps the name of each file to what it holds."""
 
     interventions: Mapping[str, Intervention]
     communs: tuple[Indicateur, ...]
     ruptures: tuple[Rupture, ...]
     perimetres: tuple[Perimetre, ...]
+    estimations: tuple[Estimation, ...]
+    ecartes: tuple[Ecarte, ...] = ()
 
 
 @dataclass(frozen=True)
 class Declarations:
-    """What the declared sources offer: their ids with the list each holds, and the natures of each measure."""
+    """What the declared sources offer: their ids with the list each holds, the natures of each measure, their files."""
 
     listes: Mapping[str, Liste | None]
     mesures: Mapping[str, frozenset[str]]
+    chemins: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, sources: Mapping[str, Source]) -> Declarations:
-        natures: dict[str, set[str]] = {name: {"effectif"} for name in MESURES_DE_LISTE}
+        natures: dict[str, set[str]] = {name: {"effectif"} for name in MESURES_CALCULEES}
         for source in sources.values():
-            for column in source.columns:
-                if column.meta.mesure:
-                    natures.setdefault(column.meta.mesure.id, set()).add(column.meta.mesure.nature)
+            for name, nature in source.mesures.items():
+                natures.setdefault(name, set()).add(nature)
         return cls(
             {name: source.meta.liste for name, source in sources.items()},
             {name: frozenset(kinds) for name, kinds in natures.items()},
+            frozenset(item.chemin for source in sources.values() for item in source.meta.livraisons),
         )
 
 
@@ -392,7 +438,7 @@ def _place(document: Any, loc: tuple[int | str, ...]) -> str:
         except (KeyError, IndexError, TypeError):
             node = None
         if isinstance(step, int):
-            keys = ("indicateur_id", "id", "perimetre_code", "mesure")
+            keys = ("estimation_id", "indicateur_id", "id", "perimetre_code", "mesure", "fichiers")
             name = next((node[k] for k in keys if isinstance(node, dict) and k in node), f"n° {step + 1}")
             parts.append(str(name))
         else:
@@ -422,7 +468,7 @@ def _read(path: Path, model: Any) -> Any:
 
 
 def load_catalogue(folder: Path = CATALOGUE) -> Catalogue:
-    """The catalogue under ``folder``: ``interventions/*.yml``, shared indicators, breaks and perimeters.
+    """The catalogue under ``folder``: ``interventions/*.yml``, shared indicators, breaks, perimeters and files left out.
 
     Raises CatalogueError with every malformed entry of every file, one per line.
     """
@@ -443,6 +489,8 @@ def load_catalogue(folder: Path = CATALOGUE) -> Catalogue:
         read(folder / "indicateurs_communs.yml", tuple[Indicateur, ...], ()),
         read(folder / "ruptures.yml", tuple[Rupture, ...], ()),
         read(folder / "perimetres.yml", tuple[Perimetre, ...], ()),
+        read(folder / "estimations.yml", tuple[Estimation, ...], ()),
+        read(folder / "fichiers_ecartes.yml", tuple[Ecarte, ...], ()),
     )
     if faults:
         raise CatalogueError("\n".join(faults))
@@ -586,12 +634,12 @@ def _check_lists(catalogue: Catalogue, declared: Declarations) -> Iterator[str]:
         for name in item.listes:
             if name not in declared.listes:
                 yield f"{file}, listes : la source {name} n'est pas déclarée ; la déclarer ou la retirer"
-            elif (rule := declared.listes[name]) and item.intervention_id not in rule.interventions:
+            elif (rule := declared.listes[name]) and item.intervention_id not in rule.toutes:
                 yield f"{file}, listes : {name} ne cite pas cette intervention ; l'ajouter à sa clé liste, ou retirer la source d'ici"
         if (PERIMETRES in item.listes) != (item.intervention_id in with_perimeter):
             yield f"{file}, listes : {PERIMETRES} y figure si, et seulement si, perimetres.yml porte un périmètre de l'intervention"
     for name, rule in declared.listes.items():
-        for intervention in rule.interventions if rule else ():
+        for intervention in rule.toutes if rule else ():
             if intervention not in by_id:
                 yield f"source {name}, liste : l'intervention {intervention} n'est pas au catalogue ; corriger son identifiant"
             elif name not in by_id[intervention][1].listes:
@@ -599,6 +647,45 @@ def _check_lists(catalogue: Catalogue, declared: Declarations) -> Iterator[str]:
     for perimetre in catalogue.perimetres:
         if perimetre.intervention_id not in by_id:
             yield f"perimetres.yml, {perimetre.perimetre_code} : l'intervention {perimetre.intervention_id} n'est pas au catalogue"
+
+
+def _check_estimations(catalogue: Catalogue) -> Iterator[str]:
+    """One primary effect per intervention, and each on an indicator of its own whose declaration allows a causal claim."""
+    for name, times in Counter(e.estimation_id for e in catalogue.estimations).items():
+        if times > 1:
+            yield f"estimations.yml, {name} : identifiant écrit {times} fois ; en choisir un autre"
+    for name, times in Counter(e.intervention_id for e in catalogue.estimations if e.rang == "primaire").items():
+        if times > 1:
+            yield f"estimations.yml, {name} : {times} effets primaires ; n'en garder qu'un, les autres sont secondaires (R-INF)"
+    by_id = {item.intervention_id: item for item in catalogue.interventions.values()}
+    shared = {i.indicateur_id for i in catalogue.communs} | BAROMETRES
+    for estimation in catalogue.estimations:
+        where = f"estimations.yml, {estimation.estimation_id}"
+        item = by_id.get(estimation.intervention_id)
+        if item is None:
+            yield f"{where} : l'intervention {estimation.intervention_id} n'est pas au catalogue ; corriger son identifiant"
+            continue
+        linked = {i.indicateur_id for i in item.indicateurs} | {p.id for p in item.indicateurs_partages if p.id in shared}
+        if estimation.indicateur_id not in linked:
+            yield f"{where} : {estimation.indicateur_id} n'est pas un indicateur de {item.intervention_id} ; l'y citer d'abord"
+
+
+def sort_files(names: Iterable[str], catalogue: Catalogue, sources: Mapping[str, Source]) -> tuple[list[str], list[str]]:
+    """Of the files of a mirror: those that no delivery declares and no reason leaves out, and reasons that no file needs."""
+    declared = [item.chemin for source in sources.values() for item in source.meta.livraisons]
+    outside = [n for n in names if not any(fnmatch.fnmatchcase(n, pattern) for pattern in declared)]
+    reasons = [item.fichiers for item in catalogue.ecartes]
+    silent = [n for n in outside if not any(fnmatch.fnmatchcase(n, pattern) for pattern in reasons)]
+    idle = [pattern for pattern in reasons if not any(fnmatch.fnmatchcase(n, pattern) for n in outside)]
+    return silent, idle
+
+
+def _check_left_out(catalogue: Catalogue, declared: Declarations) -> Iterator[str]:
+    for pattern, times in Counter(item.fichiers for item in catalogue.ecartes).items():
+        if times > 1:
+            yield f"fichiers_ecartes.yml, {pattern} : écrit {times} fois ; réunir les motifs"
+        if pattern in declared.chemins:
+            yield f"fichiers_ecartes.yml, {pattern} : c'est une livraison déclarée ; retirer ce motif, ou la livraison"
 
 
 def check_catalogue(catalogue: Catalogue, declared: Declarations | None = None) -> list[str]:
@@ -612,4 +699,6 @@ def check_catalogue(catalogue: Catalogue, declared: Declarations | None = None) 
         *_check_links(catalogue),
         *_check_measures(catalogue, declared),
         *_check_lists(catalogue, declared),
+        *_check_estimations(catalogue),
+        *_check_left_out(catalogue, declared),
     ]

@@ -75,6 +75,7 @@ class Depivot(Strict):
     motif: str
     valeur: str | None = None
     remplacer: dict[str, dict[str, str]] = Field(default_factory=dict)
+    ignorer_vides: bool = Field(False, description="an empty cell says that the row has nothing there: no row comes out of it")
 
 
 class Eclatement(Strict):
@@ -136,6 +137,7 @@ class Livraison(Strict):
     live: Live | None = None
     registre: bool = Field(False, description="read below the register of the installation, whatever the transport")
     demonstration: bool = Field(False, description="the demonstration world: only the embedded transport provides it")
+    attendus: Attendus | None = Field(None, description="where this delivery differs from the table's own")
     note: str = ""
 
     @model_validator(mode="after")
@@ -148,13 +150,17 @@ class Livraison(Strict):
 class Mesures(Strict):
     """How a row of this table becomes measures: its territory and its period.
 
-    ``periode`` is ``annee`` / ``trimestre`` / ``date`` / ``livraison``: which columns tell the period.
+    ``periode`` is ``annee`` / ``trimestre`` / ``date`` / ``livraison``: which columns tell the period; ``intervalle`` reads
+    « 2008-2013 », from one census to the next, or a single year.
+    ``selon`` names a column whose value ends the identifier of each measure (a file in long format: one row per kind of
+    offence). Its values are those that ``remplacer`` or ``constantes`` give it; an empty one makes no measure.
     """
 
     niveau: Niveau | None = None
     niveau_colonne: str | None = None
     code: str
-    periode: Literal["annee", "trimestre", "date", "livraison"]
+    selon: str | None = None
+    periode: Literal["annee", "trimestre", "date", "livraison", "intervalle"]
     annee: str = "annee"
     trimestre: str = "trimestre"
     date: str = "date_valeur"
@@ -163,19 +169,37 @@ class Mesures(Strict):
 class Liste(Strict):
     """How a row of this table says « this intervention acts here since then » (who was treated where, from when).
 
-    ``niveau`` is the level of ``code``; ``code`` (the level) leaves it to the shape of each code (commune, EPCI or SIREN).
+    ``niveau`` is the level of ``code``; ``code`` (the level) leaves it to the shape of each code (commune, EPCI or SIREN),
+    unless the file says it itself in ``niveau_colonne`` (a région and a département may bear the same two digits).
     ``perimetre`` names the project itself: its territory is ``projet`` and ``code`` holds its members, if any.
+    A list is the successive states that one table holds; ``etats_de`` names the table whose list these are states of.
+    Every row speaks of ``interventions``; those of ``par_valeur`` only, rows with that value in the column ``selon``.
     """
 
     interventions: tuple[str, ...]
     niveau: Literal["commune", "epci", "departement", "qpv_2015", "qpv_2024", "code", "perimetre"]
+    niveau_colonne: str | None = None
+    selon: str | None = None
+    par_valeur: dict[str, tuple[str, ...]] = Field(default_factory=dict, description="value of selon: interventions")
     code: str | None = None
     date: str | None = None
     projet: str | None = None
     nom: str | None = None
+    etats_de: str | None = None
     garder: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="column: values kept; other rows are not treatments (antennas...)"
     )
+
+    @model_validator(mode="after")
+    def _selon(self) -> Liste:
+        if (self.selon is None) == bool(self.par_valeur):
+            raise ValueError("liste : selon et par_valeur vont ensemble")
+        return self
+
+    @property
+    def toutes(self) -> tuple[str, ...]:
+        """Every intervention that some row of the table may speak of."""
+        return tuple(dict.fromkeys([*self.interventions, *(name for names in self.par_valeur.values() for name in names)]))
 
 
 class Attendus(Strict):
@@ -184,8 +208,12 @@ class Attendus(Strict):
     lignes_min: int = 1
     lignes_max: int | None = None
     rejets_part_max: float = 0.05
-    part_precedente_min: float = Field(0.5, description="rows against the last accepted file; 0 when it may shrink")
+    part_precedente_min: float = Field(0.9, description="rows against the last accepted file; 0 when it may shrink")
     remplies: dict[str, float] = Field(default_factory=dict, description="column: smallest share of non-null")
+
+    def over(self, base: Attendus) -> Attendus:
+        """These expectations laid over ``base``: the keys set here win."""
+        return base.model_copy(update=self.model_dump(exclude_unset=True))
 
 
 class Regle(Strict):
@@ -213,7 +241,11 @@ class TableMeta(Strict):
     regle_millesime: str
     grain: str
     cle: tuple[str, ...]
-    doublons: Literal["rejeter", "rejeter_si_differents"] = "rejeter"
+    doublons: Literal["rejeter_si_differents", "garder_le_premier"] = Field(
+        "rejeter_si_differents",
+        description="rows of one key: those that differ are all rejected, for nothing says which is right; garder_le_premier "
+        "where the producer's order says it. Of rows that agree, the first is kept",
+    )
     responsable: str = "equipe-donnees"
     format: Format
     manquants: tuple[str, ...] = ("", "NA")
@@ -282,6 +314,7 @@ class ColumnMeta(Strict):
     extraire: str | None = Field(None, description="regular expression; its first group is the value")
     completer: int | None = Field(None, description="left-pad a code with zeros to this width")
     remplacer: dict[str, str] = Field(default_factory=dict)
+    vide: str | None = Field(None, description="what an empty cell stands for (0 in a cross-table); never a guess")
     formats_date: tuple[str, ...] = ()
     decimale: Literal[".", ","] = "."
     mesure: Mesure | None = None
@@ -337,6 +370,9 @@ class Source(Strict):
     def asset_key(self) -> tuple[str, str, str]:
         return ("landing", self.groupe, self.nom)
 
+    def attendus_de(self, livraison: Livraison) -> Attendus:
+        return livraison.attendus.over(self.meta.attendus) if livraison.attendus else self.meta.attendus
+
     def livraison(self, millesime: str) -> Livraison:
         return next(item for item in self.meta.livraisons if item.millesime == millesime)
 
@@ -349,7 +385,8 @@ class Source(Strict):
                 raise ValueError(f"la clé cite {wanted!r}, qui n'est pas une colonne déclarée")
         if self.meta.liste:
             rule = self.meta.liste
-            for wanted in filter(None, (rule.code, rule.date, rule.projet, rule.nom, *rule.garder)):
+            columns = (rule.code, rule.date, rule.projet, rule.nom, rule.niveau_colonne, rule.selon, *rule.garder)
+            for wanted in filter(None, columns):
                 if wanted not in names:
                     raise ValueError(f"liste cite {wanted!r}, qui n'est pas une colonne déclarée")
         self._check_personal(names)
@@ -360,7 +397,27 @@ class Source(Strict):
             raise ValueError("une colonne est une mesure mais la table ne dit ni territoire ni période (mesures)")
         if self.meta.mesures and not (self.meta.mesures.niveau or self.meta.mesures.niveau_colonne):
             raise ValueError("mesures : dire niveau ou niveau_colonne")
+        if self.meta.mesures and self.meta.mesures.selon and not self.modalites:
+            raise ValueError(f"mesures : {self.meta.mesures.selon!r} n'a ni remplacer ni constantes, donc aucune valeur déclarée")
         return self
+
+    @property
+    def modalites(self) -> tuple[str, ...]:
+        """Declared values of the column that ends the identifiers of the measures; empty without ``selon``."""
+        name = self.meta.mesures.selon if self.meta.mesures else None
+        if name is None:
+            return ()
+        replaced = [v for c in self.columns if c.name == name for v in c.meta.remplacer.values()]
+        fixed = [v for item in self.meta.livraisons for k, v in item.constantes.items() if k == name]
+        return tuple(sorted({value for value in (*replaced, *fixed) if value}))
+
+    @property
+    def mesures(self) -> dict[str, str]:
+        """Identifier of every measure that this table gives, with its nature."""
+        found = {c.meta.mesure.id: c.meta.mesure.nature for c in self.columns if c.meta.mesure}
+        if not self.modalites:
+            return dict(found)
+        return {f"{name}_{value}": nature for name, nature in found.items() for value in self.modalites}
 
 
     def _check_personal(self, names: list[str]) -> None:
@@ -446,6 +503,13 @@ def load_sources(folder: Path = SOURCES_DIR) -> dict[str, Source]:
             if source.source_id in sources:
                 raise DeclarationError(f"{path.name} : {source.source_id} est déclarée deux fois")
             sources[source.source_id] = source
+    for source in sources.values():
+        first = source.meta.liste and source.meta.liste.etats_de
+        if first and (first not in sources or not sources[first].meta.liste or sources[first].meta.liste.etats_de):
+            raise DeclarationError(
+                f"{source.fichier}, table {source.groupe}.{source.nom} : liste.etats_de cite {first!r}, qui n'est pas une "
+                "source déclarée avec sa propre liste"
+            )
     return sources
 
 

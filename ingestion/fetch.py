@@ -65,20 +65,26 @@ PLUS_TARD = "réessayer plus tard, ou prendre le fichier d'un miroir (mirror:DOS
 
 
 class FetchError(RuntimeError):
-    """The file could not be obtained; the French message names the source, the file and the remedy."""
+    """The file could not be obtained; the French message names the source, the file and the remedy.
 
-    def __init__(self, message: str, statut_http: int | None = None) -> None:
+    ``motif`` says the same without what differs at each try (hours, bytes received, waiting times) nor where this
+    installation keeps its files: it is published, and equal failures must give equal bytes.
+    """
+
+    def __init__(self, message: str, statut_http: int | None = None, motif: str | None = None) -> None:
         super().__init__(message)
         self.statut_http = statut_http
+        self.motif = motif or message
 
 
 class _Transient(Exception):
-    """Worth another try. ``wait`` is what the server asked for, in seconds."""
+    """Worth another try. ``wait`` is what the server asked for, in seconds; ``detail``, what differs at each try."""
 
-    def __init__(self, reason: str, statut_http: int | None = None, wait: float | None = None) -> None:
+    def __init__(self, reason: str, statut_http: int | None = None, wait: float | None = None, detail: str = "") -> None:
         super().__init__(reason)
         self.statut_http = statut_http
         self.wait = wait
+        self.detail = detail
 
 
 @dataclass(frozen=True)
@@ -122,8 +128,12 @@ class Ask:
     def shown(self) -> str:
         return redact(self.url)
 
-    def error(self, reason: str, remedy: str | None = None, statut_http: int | None = None) -> FetchError:
-        return FetchError(f"{self.label} <{self.shown}> : {reason} ; {remedy or self.remedy}", statut_http)
+    def error(
+        self, reason: str, remedy: str | None = None, statut_http: int | None = None, detail: str = "", motif: str = ""
+    ) -> FetchError:
+        """``detail`` goes after the reason and ``motif`` in place of the remedy where the one or the other must not vary."""
+        start, remedy = f"{self.label} <{self.shown}> : {reason}", remedy or self.remedy
+        return FetchError(f"{start}{detail} ; {remedy}", statut_http, f"{start} ; {motif or remedy}")
 
 
 def redact(url: str) -> str:
@@ -305,13 +315,16 @@ class Http:
             except _Transient as failure:
                 # The chained exceptions of requests hold the whole URL, secrets included: none is let out.
                 if attempt == TRIES:
-                    raise ask.error(f"{failure}, après {TRIES} essais", PLUS_TARD, failure.statut_http) from None
+                    detail = f"{failure.detail}, après {TRIES} essais"
+                    raise ask.error(f"{failure}", PLUS_TARD, failure.statut_http, detail) from None
                 if failure.wait is not None and failure.wait > ATTENTE_MAX_S:
                     back = (self._now() + dt.timedelta(seconds=failure.wait)).strftime("%d/%m/%Y à %H:%M UTC")
                     raise ask.error(
-                        f"{failure} ; le serveur demande d'attendre {failure.wait:.0f} s",
+                        f"{failure} ; le serveur demande d'attendre",
                         f"relancer après le {back}",
                         failure.statut_http,
+                        f" {failure.wait:.0f} s",
+                        PLUS_TARD,
                     ) from None
                 self._sleep(self._random() * min(30, 2**attempt) if failure.wait is None else failure.wait)
 
@@ -421,9 +434,9 @@ class Http:
                     # urllib3 itself checks the length of the body against Content-Length.
                     block = response.raw.read1(BLOCK, decode_content=True)
                 except urllib3.exceptions.ReadTimeoutError:
-                    raise _Transient(f"délai dépassé après {sink.octets} octets") from None
+                    raise _Transient("délai dépassé", detail=f" après {sink.octets} octets") from None
                 except (urllib3.exceptions.HTTPError, OSError):
-                    raise _Transient(f"transfert coupé après {sink.octets} octets") from None
+                    raise _Transient("transfert coupé", detail=f" après {sink.octets} octets") from None
                 if not block:
                     return sink.finish(**facts)
                 sink.write(block)
@@ -480,7 +493,8 @@ def _inside(folder: Path, chemin: str, label: str, remedy: str) -> Path:
             f"{label} : un lien fait sortir « {chemin} » du dossier {folder.name} ; y mettre le fichier même"
         )
     if not path.is_file():
-        raise FetchError(f"{label} : fichier absent ({folder / chemin}) ; {remedy}")
+        motif = f"{label} : fichier absent ; {remedy}"
+        raise FetchError(f"{label} : fichier absent ({folder / chemin}) ; {remedy}", motif=motif)
     return path
 
 
@@ -491,6 +505,11 @@ class Transport(ABC):
 
     def __init__(self, package: Path = PACKAGE) -> None:
         self.package = package
+
+    @property
+    def silence(self) -> str:
+        """Why a delivery is not there that this transport was the first not to be asked for."""
+        return f"le transport « {self.name} » ne fournit pas cette livraison"
 
     def provides(self, source: Source, livraison: Livraison) -> bool:
         """Whether this transport can be asked for the delivery; asking does not touch the network."""
@@ -564,6 +583,24 @@ class Transport(ABC):
     ) -> Fetched: ...
 
 
+class Package(Transport):
+    """Nobody is asked: only the sources declared ``embarque: toujours`` come, from the package itself."""
+
+    name = "paquet"
+    silence = "jamais collectée"
+
+    def _provides(self, source: Source, livraison: Livraison) -> bool:
+        return False
+
+    def _expand(self, label: str, pattern: str) -> list[str]:
+        raise FetchError(f"{label} : le paquet ne contient pas cette livraison ; la demander à un miroir ou au producteur")
+
+    def _fetch(
+        self, label: str, livraison: Livraison, chemin: str, limit: int, previous: Snapshot | None, into: Path
+    ) -> Fetched:
+        raise FetchError(f"{label} : le paquet ne contient pas « {chemin} » ; le demander à un miroir ou au producteur")
+
+
 class Embedded(Transport):
     """Files of the archive shipped with the package; a ``chemin`` in .gz is there without its .gz."""
 
@@ -631,7 +668,9 @@ class MirrorFolder(Transport):
 
     def _root(self, label: str) -> Path:
         if not self.folder.is_dir():
-            raise FetchError(f"{label} : le dossier du miroir {self.folder} n'existe pas ; corriger « mirror:DOSSIER »")
+            remedy = "corriger « mirror:DOSSIER »"
+            motif = f"{label} : le dossier du miroir n'existe pas ; {remedy}"
+            raise FetchError(f"{label} : le dossier du miroir {self.folder} n'existe pas ; {remedy}", motif=motif)
         return self.folder
 
     def _provides(self, source: Source, livraison: Livraison) -> bool:

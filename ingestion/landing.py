@@ -13,6 +13,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 # Two: past that, reading is bound by memory, and Polars and DuckDB already use every core of a file.
 READERS = 2
 A_JOUR, CONSERVEE, ABSENTE = "à jour", "dernière bonne version conservée", "non fournie"
+TABLES = ("table", "mesures", "listes", "rejets")  # what reading a file gives
+VERSIONS = ("source_id", "millesime", "chemin", "snapshot_sha256", "connue_le", "remplacee_le")
 
 
 @dataclass
@@ -41,7 +44,7 @@ class Etat:
     cog_annee: int | None
     statut_collecte: str
     motif: str = ""
-    demandee: bool = True  # False when the transport of the run has no such delivery: nobody failed
+    demandee: bool = True  # False while no transport that has this delivery was ever asked: nobody failed
     snapshot_sha256: str | None = None
     connue_le: str | None = None
     octets: int | None = None
@@ -75,6 +78,16 @@ def _reader_version() -> str:
     return digest.hexdigest()[:16]
 
 
+def _landed_by(source: Source) -> str:
+    return _key(_reader_version(), source.model_dump_json())
+
+
+def is_landed(source: Source, where: Home) -> bool:
+    """Whether the source was landed, by this reader and this declaration: else its tables may lack, or lack a column."""
+    marker = where.landing / "etats" / f"{source.source_id}.json"
+    return marker.exists() and json.loads(marker.read_text(encoding="utf-8")).get("lecteur") == _landed_by(source)
+
+
 def _key(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
@@ -94,9 +107,13 @@ def _write_json(document: Any, path: Path) -> None:
 
 
 def _collect(
-    source: Source, livraison: Livraison, store: SnapshotStore, transport: Transport, where: Home, into: Path, landing: Landing
+    source: Source, livraison: Livraison, store: SnapshotStore, transport: Transport, where: Home, into: Path, landing: Landing,
+    before: dict[tuple[str, str], dict[str, Any]],
 ) -> list[Etat]:
-    """Asks for the files of one delivery; every failure becomes a state, never an exception."""
+    """Asks for the files of one delivery; every failure becomes a state, never an exception.
+
+    A file that this transport cannot be asked for keeps its state of ``before``: it is neither better nor worse off.
+    """
     from ingestion.fetch import FetchError, carrier
 
     def etat(chemin: str, statut: str, motif: str = "", demandee: bool = True) -> Etat:
@@ -105,21 +122,25 @@ def _collect(
             motif, demandee,
         )  # fmt: skip
 
+    def as_before(chemin: str, otherwise: Etat) -> Etat:
+        was = before.get((livraison.millesime, chemin))
+        return etat(chemin, was["statut_collecte"], was["motif"], was["demandee"]) if was else otherwise
+
     known = sorted(
         {s.chemin for s in store.history(source.source_id) if s.millesime == livraison.millesime}
     )
     transport = carrier(transport, livraison, where)
     if not transport.provides(source, livraison):
-        why = f"le transport « {transport.name} » ne fournit pas cette livraison"
+        never = etat(livraison.chemin, ABSENTE, transport.silence, False)
         if livraison.demonstration:
             # Real data replace the demonstration world; they never keep its last version.
-            return [etat(livraison.chemin, ABSENTE, why, False)]
-        return [etat(chemin, CONSERVEE, why, False) for chemin in known] or [etat(livraison.chemin, ABSENTE, why, False)]
+            return [never]
+        return [as_before(chemin, etat(chemin, A_JOUR)) for chemin in known] or [as_before(livraison.chemin, never)]
     try:
         files = transport.list_files(source, livraison)
     except FetchError as error:
         landing.problemes.append(str(error))
-        return [etat(chemin, CONSERVEE, str(error)) for chemin in known] or [etat(livraison.chemin, ABSENTE, str(error))]
+        return [etat(chemin, CONSERVEE, error.motif) for chemin in known] or [etat(livraison.chemin, ABSENTE, error.motif)]
     if not files and not known:
         return [etat(livraison.chemin, ABSENTE, "aucun fichier reçu", False)]
     etats = []
@@ -135,7 +156,7 @@ def _collect(
             etats.append(etat(chemin, A_JOUR))
         except (FetchError, SnapshotError) as error:
             landing.problemes.append(str(error))
-            etats.append(etat(chemin, CONSERVEE if previous else ABSENTE, str(error)))
+            etats.append(etat(chemin, CONSERVEE if previous else ABSENTE, error.motif))
     # A file that the producer no longer lists keeps its last good version.
     gone = "le producteur ne fournit plus ce fichier"
     etats += [etat(chemin, CONSERVEE, gone) for chemin in known if chemin not in files]
@@ -164,6 +185,22 @@ class _Fichier:
     def accepted(self) -> list[_Version]:
         return [version for version in self.versions if version.facts["accepte"]]
 
+    @property
+    def kept(self) -> list[_Version]:
+        """The accepted versions that something is learnt from, oldest first.
+
+        One that says what the version before said is no revision: a mirror and the embedded archive pack the same file
+        differently, and a producer adds keys that nobody reads. Of those of one day only the last stands, since what is
+        known is known to the day; and then nothing of that day does when it came back to what stood before it.
+        """
+        told = [version for version in self.accepted if not version.facts["identique"]]
+        found: list[_Version] = []
+        for version, after in zip_longest(told, told[1:]):
+            replaced = after and after.snapshot.connue_le == version.snapshot.connue_le
+            if not replaced and not (found and found[-1].snapshot.sha256 == version.snapshot.sha256):
+                found.append(version)
+        return found
+
 
 def _read_version(
     source: Source, fichier: _Fichier, store: SnapshotStore, cache_dir: Path
@@ -176,20 +213,24 @@ def _read_version(
 
     livraison, snapshot = fichier.livraison, fichier.snapshots[len(fichier.versions)]
     accepted = fichier.accepted
-    previous_rows = accepted[-1].facts["lignes_gardees"] if accepted else None
+    previous = accepted[-1] if accepted else None
+    previous_rows = previous.facts["lignes_gardees"] if previous else None
     rules = source.model_copy(update={"meta": source.meta.model_copy(update={"livraisons": (livraison,)})})
     key = _key(
-        snapshot.sha256, snapshot.chemin, snapshot.connue_le, rules.model_dump_json(), _reader_version(), str(previous_rows)
-    )
+        snapshot.sha256, snapshot.chemin, snapshot.connue_le, rules.model_dump_json(), _reader_version(),
+        previous.folder.name if previous else "",
+    )  # fmt: skip
     folder = cache_dir / key
     done = folder / "lecture.json"
     if done.exists():
         return _Version(snapshot, folder, json.loads(done.read_text(encoding="utf-8"))), None
-    facts: dict[str, Any] = {"accepte": False, "motif": "", "controles": [], "lignes_gardees": 0}
+    facts: dict[str, Any] = {"accepte": False, "motif": "", "controles": [], "lignes_gardees": 0, "identique": False}
     try:
         store.verify(snapshot.sha256)
         reading = read_file(source, livraison, snapshot, store.blob(snapshot.sha256))
-    except (ReadingError, SnapshotError) as error:
+    except SnapshotError as error:  # not a fact about these bytes, which may come back: nothing to remember
+        return _Version(snapshot, folder, facts | {"motif": error.motif}), None
+    except ReadingError as error:
         facts["motif"] = str(error)
         _write_json(facts, done)
         return _Version(snapshot, folder, facts), None
@@ -197,9 +238,21 @@ def _read_version(
 
     for name in ("lignes_lues", "lignes_gardees", "lignes_rejetees", "lignes_hors_tableau"):
         facts[name] = getattr(reading, name)
-    for name in ("table", "mesures", "listes", "rejets"):
+    for name in TABLES:
         _write_parquet(getattr(reading, name), folder / f"{name}.parquet")
-    return _Version(snapshot, folder, facts), gate.metrics(source, reading, previous_rows)
+    facts["identique"] = previous is not None and _says_the_same(folder, previous.folder)
+    return _Version(snapshot, folder, facts), gate.metrics(source, livraison, reading, previous_rows)
+
+
+def _says_the_same(one: Path, other: Path) -> bool:
+    """Whether two versions of a file gave the same rows and the same rejects, line by line."""
+    import polars as pl
+
+    def rows(folder: Path, name: str) -> pl.DataFrame:
+        frame = pl.read_parquet(folder / f"{name}.parquet")
+        return frame.drop(name for name in frame.columns if name.lstrip("_") in ("snapshot_sha256", "connue_le"))
+
+    return all(rows(one, name).equals(rows(other, name)) for name in TABLES)
 
 
 def _read_all(source: Source, fichiers: list[_Fichier], store: SnapshotStore, cache_dir: Path) -> None:
@@ -211,21 +264,25 @@ def _read_all(source: Source, fichiers: list[_Fichier], store: SnapshotStore, ca
     with ThreadPoolExecutor(READERS) as pool:
         while pending := [f for f in fichiers if len(f.versions) < len(f.snapshots)]:
             read = list(pool.map(lambda fichier: _read_version(source, fichier, store, cache_dir), pending))
-            for fichier, (version, _) in zip(pending, read, strict=True):
+            to_judge: dict[str, list[tuple[Livraison, _Version, pl.DataFrame]]] = {}
+            for fichier, (version, metrics) in zip(pending, read, strict=True):
                 fichier.versions.append(version)
-            _judge(source, [(version, metrics) for version, metrics in read if metrics is not None])
+                if metrics is not None:
+                    bounds = source.attendus_de(fichier.livraison).model_dump_json()
+                    to_judge.setdefault(bounds, []).append((fichier.livraison, version, metrics))
+            for group in to_judge.values():
+                _judge(source, group[0][0], [(version, metrics) for _, version, metrics in group])
 
 
-def _judge(source: Source, read: list[tuple[_Version, pl.DataFrame]]) -> None:
-    """Completes the facts of versions that were just read with the verdict of the gate, and writes them down."""
+def _judge(source: Source, livraison: Livraison, read: list[tuple[_Version, pl.DataFrame]]) -> None:
+    """Completes the facts of versions that were just read, of which the same is expected, with the verdict of the gate,
+    and writes them down."""
     import polars as pl
 
-    if not read:
-        return
     from expectations import landing as gate
     from expectations.runner import judge
 
-    judged = judge(pl.concat([metrics for _, metrics in read]), gate.checks(source))
+    judged = judge(pl.concat([metrics for _, metrics in read]), gate.checks(source, livraison))
     for (version, _), verdicts in zip(read, judged, strict=True):
         chemin = version.snapshot.chemin
         refused = [v for v in verdicts if v.refuse]
@@ -249,7 +306,8 @@ def land(
     """Brings one source up to date below ``where.landing``.
 
     Writes ``<source_id>.parquet`` (declared columns and technical ones), ``mesures/`` and ``listes/<source_id>.parquet``
-    when the source holds measures or treated territories, ``rejets/<source_id>.parquet`` and ``etats/<source_id>.json``.
+    when the source holds measures or treated territories, ``rejets/`` and ``versions/<source_id>.parquet`` and
+    ``etats/<source_id>.json``.
     Never raises for what a producer did; programming errors and a full disk do raise.
     """
     import polars as pl
@@ -257,6 +315,9 @@ def land(
     from ingestion.reading import listes_schema, mesures_schema, rejets_schema, table_schema
 
     store = SnapshotStore(where.snapshots)
+    marker = where.landing / "etats" / f"{source.source_id}.json"
+    old = json.loads(marker.read_text(encoding="utf-8")) if marker.exists() else {}
+    before = {(e["millesime"], e["chemin"]): e for e in old.get("collecte", [])}
     landing = Landing(source.source_id, [], non_declarees=transport.undeclared(source))
     into = where.work / "telechargements" / source.source_id
     into.mkdir(parents=True, exist_ok=True)
@@ -264,10 +325,12 @@ def land(
         collected = [
             (livraison, etat)
             for livraison in source.meta.livraisons
-            for etat in _collect(source, livraison, store, transport, where, into, landing)
+            for etat in _collect(source, livraison, store, transport, where, into, landing, before)
         ]
     finally:
         shutil.rmtree(into, ignore_errors=True)
+    # What collecting gave, before reading says more: a later run that does not ask for a file takes it up from here.
+    collecte = [{k: getattr(etat, k) for k in ("millesime", "chemin", "statut_collecte", "motif", "demandee")} for _, etat in collected]
     history = store.history(source.source_id)
     fichiers = [
         _Fichier(livraison, etat, [s for s in history if (s.millesime, s.chemin) == (livraison.millesime, etat.chemin)])
@@ -276,9 +339,9 @@ def land(
         for livraison, etat in collected
     ]
     _read_all(source, fichiers, store, where.work / "lectures" / source.source_id)
-    versions: list[tuple[_Version, bool]] = []
+    versions: list[tuple[_Version, str | None]] = []  # each with the day from which another one of its file stands
     for fichier in fichiers:
-        etat, accepted = fichier.etat, fichier.accepted
+        etat, accepted = fichier.etat, fichier.kept
         landing.etats.append(etat)
         if fichier.versions:
             last = fichier.versions[-1]
@@ -293,22 +356,23 @@ def land(
             etat.connue_le, etat.versions = good.snapshot.connue_le, len(accepted)
             for name in ("lignes_lues", "lignes_gardees", "lignes_rejetees", "lignes_hors_tableau"):
                 setattr(etat, name, good.facts[name])
-        versions += [(version, version is accepted[-1]) for version in accepted]
+        versions += [(v, after and after.snapshot.connue_le) for v, after in zip_longest(accepted, accepted[1:])]
     landing.rows = sum(e.lignes_gardees for e in landing.etats)
     landing.rejets = sum(e.lignes_rejetees for e in landing.etats)
     key = _key(
-        _reader_version(), source.model_dump_json(), *(f"{v.folder.name}:{current}" for v, current in versions)
+        _reader_version(), source.model_dump_json(), *(f"{v.folder.name}:{until}" for v, until in versions)
     )
-    marker = where.landing / "etats" / f"{source.source_id}.json"
-    old = json.loads(marker.read_text(encoding="utf-8")) if marker.exists() else {}
-    state = {"cle": key, "etats": [asdict(e) for e in landing.etats], "controles": landing.controles}
-    landing.changed = {k: v for k, v in old.items() if k != "problemes"} != state
+    state = {
+        "lecteur": _landed_by(source), "cle": key, "etats": [asdict(e) for e in landing.etats], "collecte": collecte,
+        "controles": landing.controles,
+    }  # fmt: skip
+    landing.changed = old != state
     if old.get("cle") != key:
 
         def gather(name: str, schema: dict[str, Any]) -> pl.DataFrame:
             frames = [
-                pl.read_parquet(v.folder / f"{name}.parquet").with_columns(_actuelle=pl.lit(current))
-                for v, current in versions
+                pl.read_parquet(v.folder / f"{name}.parquet").with_columns(_actuelle=pl.lit(until is None))
+                for v, until in versions
             ]
             empty = pl.DataFrame(schema=schema | {"_actuelle": pl.Boolean})
             return pl.concat([empty, *frames]) if frames else empty
@@ -321,12 +385,23 @@ def land(
             )
         if source.meta.liste:
             _write_parquet(
-                gather("listes", listes_schema()).filter(pl.col("_actuelle")).drop("_actuelle"),
+                gather("listes", listes_schema()).rename({"_actuelle": "actuelle"}),
                 where.landing / "listes" / f"{source.source_id}.parquet",
             )
         _write_parquet(
             gather("rejets", rejets_schema()).filter(pl.col("_actuelle")).drop("_actuelle"),
             where.landing / "rejets" / f"{source.source_id}.parquet",
+        )
+        replaced = [
+            {"source_id": source.source_id, "millesime": v.snapshot.millesime, "chemin": v.snapshot.chemin,
+             "snapshot_sha256": v.snapshot.sha256, "connue_le": v.snapshot.connue_le, "remplacee_le": until}
+            for v, until in versions
+        ]  # fmt: skip
+        _write_parquet(
+            pl.DataFrame(replaced, schema=dict.fromkeys(VERSIONS, pl.String)).with_columns(
+                pl.col("connue_le", "remplacee_le").str.to_date()
+            ),
+            where.landing / "versions" / f"{source.source_id}.parquet",
         )
     if landing.changed:
         _write_json(state, marker)
@@ -336,16 +411,15 @@ def land(
 def write_registry(sources: list[Source], where: Home) -> None:
     """The three landed tables that speak of the sources themselves: ``sources``, ``livraisons``, ``controles``.
 
-    They are what ``dim_source``, ``mart_fraicheur`` and ``audit_controle`` are made of.
+    They are what ``dim_source``, ``mart_fraicheur`` and ``audit_controle`` are made of. A source never landed has no file.
     """
     import polars as pl
 
-    states = {
-        s.source_id: json.loads((where.landing / "etats" / f"{s.source_id}.json").read_text(encoding="utf-8")) for s in sources
-    }
+    markers = {s.source_id: where.landing / "etats" / f"{s.source_id}.json" for s in sources}
+    states = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in markers.items() if path.exists()}
     livraisons_schema = {
         "source_id": pl.String, "millesime": pl.String, "chemin": pl.String, "publie_le": pl.String, "cog_annee": pl.Int64,
-        "statut_collecte": pl.String, "motif": pl.String, "snapshot_sha256": pl.String, "connue_le": pl.String,
+        "statut_collecte": pl.String, "motif": pl.String, "demandee": pl.Boolean, "snapshot_sha256": pl.String, "connue_le": pl.String,
         "octets": pl.Int64, "versions": pl.Int64, "lignes_lues": pl.Int64, "lignes_gardees": pl.Int64,
         "lignes_rejetees": pl.Int64, "lignes_hors_tableau": pl.Int64,
     }  # fmt: skip

@@ -93,7 +93,7 @@ def rejets_schema() -> dict[str, Any]:
 
     return {
         "source_id": pl.String, "millesime": pl.String, "snapshot_sha256": pl.String, "chemin": pl.String,
-        "ligne": pl.Int64, "colonne": pl.String, "valeur": pl.String, "motif": pl.String,
+        "ligne": pl.Int64, "colonne": pl.String, "valeur": pl.String, "motif": pl.String, "ligne_gardee": pl.Boolean,
     }  # fmt: skip
 
 
@@ -115,6 +115,7 @@ def listes_schema() -> dict[str, Any]:
         "intervention_id": pl.String, "etat_date": pl.Date, "niveau_declare": pl.String, "code_origine": pl.String,
         "cog_annee": pl.Int64, "projet_id": pl.String, "projet_nom": pl.String, "date_debut": pl.Date,
         "source_id": pl.String, "millesime": pl.String, "snapshot_sha256": pl.String, "ligne": pl.Int64,
+        "liste_id": pl.String, "connue_le": pl.Date,
     }  # fmt: skip
 
 
@@ -175,8 +176,11 @@ def _header_names(cells: list[Any]) -> list[str]:
     return names
 
 
-def _read_csv(path: Path, chemin: str, fmt: Format) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
-    """All-text frame of a CSV with ``_ligne``, and the lines whose shape is wrong."""
+def _read_csv(path: Path, chemin: str, fmt: Format, entier: bool = True) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+    """All-text frame of a CSV with ``_ligne``, and the lines whose shape is wrong.
+
+    ``entier``: a last record cut short stops the reading, for what followed it is lost.
+    """
     import duckdb
     import polars as pl
 
@@ -208,11 +212,15 @@ def _read_csv(path: Path, chemin: str, fmt: Format) -> tuple[pl.DataFrame, list[
             )
             frame = pl.DataFrame(relation)
             bad = con.execute(
-                "select line, any_value(column_name order by error_type), left(any_value(csv_line), 200), "
-                "string_agg(distinct error_type::varchar, ', ') from reject_errors group by line order by line"
+                "select line, left(any_value(csv_line), 200), string_agg(distinct error_type::varchar, ', '), "
+                "coalesce(length(any_value(csv_line)) - length(replace(any_value(csv_line), ?, '')), 0) "
+                "from reject_errors group by line order by line",
+                [quote],
             ).fetchall()
         except duckdb.Error as error:
-            raise ReadingError(f"{chemin} : CSV illisible ({str(error).splitlines()[0]})") from error
+            # DuckDB names the file as it lies here, below a folder of this run.
+            reason = str(error).splitlines()[0].replace(str(path), chemin)
+            raise ReadingError(f"{chemin} : CSV illisible ({reason})") from error
     reasons = {
         "MISSING COLUMNS": "ligne incomplète : moins de champs que l'en-tête (fichier tronqué ?)",
         "TOO MANY COLUMNS": "ligne trop longue : plus de champs que l'en-tête (séparateur dans une valeur ?)",
@@ -220,8 +228,8 @@ def _read_csv(path: Path, chemin: str, fmt: Format) -> tuple[pl.DataFrame, list[
         "LINE SIZE OVER MAXIMUM": "ligne démesurée",
         "INVALID ENCODING": f"caractères qui ne sont pas en {encoding}",
     }
-    if any("INVALID ENCODING" in kinds for *_, kinds in bad):
-        line = next(line for line, _, _, kinds in bad if "INVALID ENCODING" in kinds)
+    if any("INVALID ENCODING" in kinds for _, _, kinds, _ in bad):
+        line = next(line for line, _, kinds, _ in bad if "INVALID ENCODING" in kinds)
         raise ReadingError(
             f"{chemin} : n'est pas en {encoding} (ligne {line}) ; vérifier l'encodage auprès du producteur "
             "ou corriger « encodage » dans la déclaration"
@@ -229,14 +237,34 @@ def _read_csv(path: Path, chemin: str, fmt: Format) -> tuple[pl.DataFrame, list[
     rejects = [
         {"ligne": int(line), "colonne": None, "valeur": text,
          "motif": " ; ".join(reasons.get(kind, kind.lower()) for kind in kinds.split(", "))}
-        for line, _, text, kinds in bad
+        for line, text, kinds, _ in bad
     ]  # fmt: skip
+    if entier and bad and bad[-1][0] >= skip + 1 + frame.height + len(bad):
+        line, _, kinds, quotes = bad[-1]
+        _check_whole(path, chemin, line, kinds, quotes)
     # A record's number counts the header as the first, and the refused records in between.
     refused = {reject["ligne"] for reject in rejects}
     first = skip + 2
     numbers = range(first, first + frame.height + len(refused))
     lines = [n for n in numbers if n not in refused][: frame.height] if refused else list(numbers)
     return frame.with_columns(pl.Series("_ligne", lines, dtype=pl.Int64)), rejects
+
+
+def _check_whole(path: Path, chemin: str, line: int, kinds: str, quotes: int) -> None:
+    """Raises ReadingError when the last record, which is refused, was cut short: what followed it is lost.
+
+    A last line that is short but ended is a note below the table. One that is whole by chance cannot be told from a cut.
+    """
+    with path.open("rb") as stream:
+        stream.seek(-1, 2)
+        ended = stream.read(1) in (b"\n", b"\r")
+    if "UNQUOTED VALUE" in kinds and quotes % 2:
+        what = f"le guillemet ouvert à la ligne {line} n'est jamais refermé"
+    elif "MISSING COLUMNS" in kinds and not ended:
+        what = f"la ligne {line} n'a pas tous ses champs"
+    else:
+        return
+    raise ReadingError(f"{chemin} : fichier coupé au milieu d'une ligne ({what}) ; le redemander au producteur")
 
 
 def _records(document: Any, path: str) -> Iterator[tuple[Any, ...]]:
@@ -348,7 +376,7 @@ def _read_excel(path: Path, chemin: str, fmt: Format) -> pl.DataFrame:
         # Without skip_rows, empty rows at the top would be dropped and every line number shifted.
         frame = book.load_sheet(fmt.feuille or 0, header_row=None, skip_rows=0, dtypes="string").to_polars()
     except fastexcel.FastExcelError as error:
-        raise ReadingError(f"{chemin} : classeur illisible ({str(error).splitlines()[0]})") from error
+        raise ReadingError(f"{chemin} : classeur illisible ({str(error).splitlines()[0].replace(str(path), chemin)})") from error
     rank = (fmt.ligne_entete or 1) - 1
     if frame.height <= rank:
         raise ReadingError(f"{chemin} : pas d'en-tête en ligne {rank + 1} ; le classeur est vide ou tronqué")
@@ -414,7 +442,10 @@ def _rename(
         names = [column.name] if declared else origin_names(column, livraison)
         found = [name for name in names if name in frame.columns]
         if found:
-            picked.append(pl.coalesce(found).alias(column.name))
+            value = pl.coalesce(found)
+            if column.meta.vide is not None:  # here, where an empty cell still differs from a column that is not there
+                value = pl.when(value.fill_null("") != "").then(value).otherwise(pl.lit(column.meta.vide))
+            picked.append(value.alias(column.name))
         elif column.name in optional or column.meta.facultative:
             picked.append(
                 pl.col(column.name) if column.name in frame.columns else pl.lit(None, pl.String).alias(column.name)
@@ -458,7 +489,11 @@ def _unpivot(frame: pl.DataFrame, source: Source, chemin: str) -> pl.DataFrame:
         long = long.group_by([*index, *[f"_g_{g}" for g in groups]], maintain_order=True).agg(
             pl.col("_valeur").filter(pl.col("_g_colonne") == target).first().alias(target) for target in targets
         )
+        if rule.ignorer_vides:
+            long = long.filter(pl.any_horizontal(pl.col(target).fill_null("") != "" for target in targets))
     else:
+        if rule.ignorer_vides:
+            long = long.filter(pl.col("_valeur").fill_null("") != "")
         long = long.rename({"_valeur": rule.valeur or "valeur"}).drop("_origine")
     return long.rename({f"_g_{group}": group for group in groups})
 
@@ -558,6 +593,11 @@ def _period(source: Source, livraison: Livraison) -> tuple[pl.Expr, pl.Expr]:
         return day, day
     if rule.periode == "date":
         return pl.col(rule.date), pl.col(rule.date)
+    if rule.periode == "intervalle":
+        # Censuses are dated 1 January: « 2008-2013 » ends on the eve of the second one; a single year is a whole year.
+        first = pl.col(rule.annee).str.extract(r"^(\d{4})").cast(pl.Int32)
+        last = pl.col(rule.annee).str.extract(r"^\d{4}-(\d{4})$").cast(pl.Int32).sub(1).fill_null(first)
+        return pl.date(first, 1, 1), pl.date(last, 12, 31)
     year = pl.col(rule.annee).cast(pl.Int32)
     if rule.periode == "annee":
         return pl.date(year, 1, 1), pl.date(year, 12, 31)
@@ -575,10 +615,14 @@ def _mesures(rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot:
         return pl.DataFrame(schema=mesures_schema())
     first, last = _period(source, livraison)
     level = pl.lit(rule.niveau) if rule.niveau else pl.col(rule.niveau_colonne or "")
+    if rule.selon:
+        rows = rows.drop_nulls(rule.selon)
     parts = []
     for column in wanted:
         mesure = column.meta.mesure
         assert mesure is not None
+        if column.meta.facultative and rows[f"_brut_{column.name}"].null_count() == rows.height:
+            continue  # a column that this vintage does not have says nothing: neither zero nor missing
         raw = pl.col(f"_brut_{column.name}")
         statut = (
             pl.when(pl.col(column.name).is_not_null()).then(pl.lit(STATUTS[mesure.statut]))
@@ -586,9 +630,12 @@ def _mesures(rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot:
             .when(raw.is_in(list(source.meta.non_diffuses))).then(pl.lit("non diffusé"))
             .otherwise(pl.lit("manquant"))
         )  # fmt: skip
+        name = pl.lit(mesure.id)
+        if rule.selon:
+            name = pl.concat_str(name, pl.lit("_"), pl.col(rule.selon))
         parts.append(
             rows.select(
-                mesure_id=pl.lit(mesure.id), nature=pl.lit(mesure.nature), territoire_niveau=level,
+                mesure_id=name, nature=pl.lit(mesure.nature), territoire_niveau=level,
                 territoire_code=pl.col(rule.code), cog_annee=pl.lit(livraison.cog_annee, pl.Int64),
                 periode_debut=first, periode_fin=last, valeur=pl.col(column.name).cast(pl.Float64),
                 statut_valeur=statut, source_id=pl.lit(source.source_id), millesime=pl.lit(livraison.millesime),
@@ -596,6 +643,8 @@ def _mesures(rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot:
                 ligne=pl.col("_ligne"),
             )
         )  # fmt: skip
+    if not parts:
+        return pl.DataFrame(schema=mesures_schema())
     long = pl.concat(parts)
     key = ["mesure_id", "territoire_niveau", "territoire_code", "periode_debut", "periode_fin"]
     if long.select(pl.struct(key).is_duplicated().any()).item():
@@ -626,13 +675,18 @@ def _listes(rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot: 
         return pl.col(name) if name else pl.lit(None)
 
     frame = rows.select(
-        etat_date=pl.lit(livraison.publie_le), niveau_declare=pl.lit(rule.niveau),
+        etat_date=pl.lit(livraison.publie_le),
+        niveau_declare=pl.coalesce(column(rule.niveau_colonne), pl.lit(rule.niveau)),
         code_origine=column(rule.code).cast(pl.String), cog_annee=pl.lit(livraison.cog_annee, pl.Int64),
         projet_id=column(rule.projet).cast(pl.String), projet_nom=column(rule.nom).cast(pl.String),
         date_debut=column(rule.date).cast(pl.Date), source_id=pl.lit(source.source_id),
         millesime=pl.lit(livraison.millesime), snapshot_sha256=pl.lit(snapshot.sha256), ligne=pl.col("_ligne"),
+        liste_id=pl.lit(rule.etats_de or source.source_id), connue_le=pl.lit(snapshot.connue_le).str.to_date(),
     )  # fmt: skip
     parts = [frame.with_columns(intervention_id=pl.lit(name)) for name in rule.interventions]
+    for value, names in rule.par_valeur.items():
+        chosen = frame.filter(rows[rule.selon] == value)
+        parts += [chosen.with_columns(intervention_id=pl.lit(name)) for name in names if name not in rule.interventions]
     return pl.concat(parts).match_to_schema(pl.Schema(listes_schema()))
 
 
@@ -678,11 +732,12 @@ def read_file(source: Source, livraison: Livraison, snapshot: Snapshot, blob: Pa
     origins = [name for column in source.columns for name in origin_names(column, livraison)]
     with tempfile.TemporaryDirectory(prefix="dk-") as folder:
         path = _unpack(blob, chemin, fmt, Path(folder))
-        frame, shape_rejects = _load_raw(path, chemin, fmt, origins, meta.attendus.lignes_min == 0)
+        may_be_empty = source.attendus_de(livraison).lignes_min == 0
+        frame, shape_rejects = _load_raw(path, chemin, fmt, origins, may_be_empty)
     rejects = _Rejects()
     rejects.rows += shape_rejects
     lues = frame.height + len({r["ligne"] for r in shape_rejects})
-    if lues == 0 and meta.attendus.lignes_min > 0:
+    if lues == 0 and not may_be_empty:
         raise ReadingError(f"{chemin} : un en-tête et aucune ligne ; le redemander au producteur")
     frame = frame.with_columns(
         pl.col(name).str.strip_chars(" \t\r\n\u00a0\u202f") for name in frame.columns if name != "_ligne"
@@ -717,6 +772,9 @@ def read_file(source: Source, livraison: Livraison, snapshot: Snapshot, blob: Pa
     produites = frame.height + len(rejects.rows) - len(shape_rejects)
     frame = _correct(frame, source, livraison, rejects)
     frame = _type_rows(frame, source, rejects)
+    if meta.mesures and meta.mesures.selon:
+        known = pl.col(meta.mesures.selon).is_in(list(source.modalites)).fill_null(True)
+        frame = rejects.take(frame, ~known, meta.mesures.selon, "modalité que la déclaration ne nomme pas (remplacer)")
     frame = _check_keys(frame, source, livraison, rejects)
     if produites != frame.height + len(rejects.rows) - len(shape_rejects):
         raise ReadingError(f"{chemin} : des lignes se sont perdues entre lecture et typage ; défaut du lecteur à signaler")
@@ -727,7 +785,7 @@ def read_file(source: Source, livraison: Livraison, snapshot: Snapshot, blob: Pa
     rejets = pl.DataFrame(rejects.rows, schema={k: v for k, v in rejets_schema().items() if k in ("ligne", "colonne", "valeur", "motif")})
     rejets = rejets.with_columns(
         source_id=pl.lit(source.source_id), millesime=pl.lit(livraison.millesime),
-        snapshot_sha256=pl.lit(snapshot.sha256), chemin=pl.lit(chemin),
+        snapshot_sha256=pl.lit(snapshot.sha256), chemin=pl.lit(chemin), ligne_gardee=pl.col("ligne").is_in(list(kept)),
     ).select(list(rejets_schema()))  # fmt: skip
     table = frame.with_columns(
         _millesime=pl.lit(livraison.millesime), _snapshot_sha256=pl.lit(snapshot.sha256),
@@ -783,7 +841,10 @@ def _type_rows(frame: pl.DataFrame, source: Source, rejects: _Rejects) -> pl.Dat
 
 
 def _check_keys(frame: pl.DataFrame, source: Source, livraison: Livraison, rejects: _Rejects) -> pl.DataFrame:
-    """Empty and duplicate keys become rejects; the first of a duplicate set is kept unless values differ."""
+    """Empty and duplicate keys become rejects; the first of a duplicate set is kept unless what is measured differs.
+
+    Texts may differ: labels are written in more than one way.
+    """
     import polars as pl
 
     key = [name for name in source.meta.cle if not name.startswith("_")] or ["_ligne"]
@@ -791,9 +852,9 @@ def _check_keys(frame: pl.DataFrame, source: Source, livraison: Livraison, rejec
         frame = rejects.take(frame, pl.col(name).is_null(), name, "clé vide")
     rank = pl.int_range(pl.len()).over(key)
     if frame.select(rank.max() > 0).item() if frame.height else False:
-        values = [c.name for c in source.conservees if c.name not in key and c.meta.type in ("nombre", "entier", "date")]
+        values = [c.name for c in source.conservees if c.name not in key and c.meta.type != "texte"]
         if source.meta.doublons == "rejeter_si_differents" and values:
             differ = pl.any_horizontal(pl.col(v).n_unique().over(key) > 1 for v in values)
-            frame = rejects.take(frame, differ, key[-1], f"clé en double ({', '.join(key)}) aux valeurs différentes")
+            frame = rejects.take(frame, differ, key[-1], f"clé en double ({', '.join(key)}) aux valeurs différentes : aucune n'est gardée")
         frame = rejects.take(frame, rank > 0, key[-1], f"clé en double ({', '.join(key)}) : la première ligne est gardée")
     return frame

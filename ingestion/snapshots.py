@@ -34,7 +34,14 @@ BLOCK = 1 << 20
 
 
 class SnapshotError(RuntimeError):
-    """The store cannot keep or give back a file; the French message names the file and the remedy."""
+    """The store cannot keep or give back a file; the French message names the file and the remedy.
+
+    ``motif`` is what may be published of it: it does not say where this installation keeps its files.
+    """
+
+    def __init__(self, message: str, motif: str | None = None) -> None:
+        super().__init__(message)
+        self.motif = motif or message
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,9 @@ class SnapshotStore:
         try:
             found = _sha256(path)
         except FileNotFoundError:
-            raise SnapshotError(f"instantané {sha256} absent de {path.parent} ; {remedy}") from None
+            raise SnapshotError(
+                f"instantané {sha256} absent de {path.parent} ; {remedy}", f"instantané {sha256} absent ; {remedy}"
+            ) from None
         except OSError as error:
             raise SnapshotError(
                 f"instantané {sha256} illisible ({error.strerror}) ; vérifier le disque puis {remedy}"
@@ -244,7 +253,8 @@ class SnapshotStore:
                 yield
         except Timeout:
             raise SnapshotError(
-                f"{self.root} : un autre traitement écrit depuis plus de deux minutes ; attendre sa fin puis relancer"
+                f"{self.root} : un autre traitement écrit depuis plus de deux minutes ; attendre sa fin puis relancer",
+                "un autre traitement tient les instantanés ; relancer",
             ) from None
 
     @contextmanager
@@ -255,11 +265,13 @@ class SnapshotStore:
             if error.errno in FULL:
                 raise SnapshotError(
                     f"{what} : disque plein, rien n'a été enregistré ; libérer au moins {max(1, octets // 1_000_000)} Mo "
-                    f"sur le disque de {self.root} puis relancer"
+                    f"sur le disque de {self.root} puis relancer",
+                    f"{what} : disque plein, rien n'a été enregistré ; relancer",
                 ) from error
             raise SnapshotError(
                 f"{what} : écriture impossible dans {self.root} ({error.strerror or error}), rien n'a été enregistré ; "
-                "vérifier les droits et le disque puis relancer"
+                "vérifier les droits et le disque puis relancer",
+                f"{what} : écriture impossible, rien n'a été enregistré ; relancer",
             ) from error
 
     def _stage(self, path: Path) -> Path:

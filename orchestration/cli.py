@@ -156,10 +156,13 @@ def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
                 logger.warning("retirée(s) du service : %s ; pour y revenir : dk rollback %s", ", ".join(out), out[-1])
         else:
             logger.info("construction de l'entrepôt (modèles et tests dbt)")
+            build = defs.resolve_job_def("construction")
             with instance.new_run(where, dagster_instance) as run_id:
-                built = defs.resolve_job_def("construction").execute_in_process(
-                    instance=dagster_instance, raise_on_error=False, run_id=run_id, run_config=config
-                )
+                built = build.execute_in_process(
+                    instance=dagster_instance, raise_on_error=False, run_id=run_id, run_config=config,
+                    # What the package holds has just landed.
+                    asset_selection=[key for key in build.asset_layer.selected_asset_keys if key.path[0] != "landing"],
+                )  # fmt: skip
             if not built.success:
                 raise Failure(f"rien n'est publié : {_refusal(where, built)}{stays}")
     current = release.current_release(where)
@@ -416,6 +419,39 @@ def query(sql: str, form: str, release_id: str, evaluateurs: bool) -> None:
         click.echo(frame.write_json())
     else:
         frame.write_parquet(sys.stdout.buffer)
+
+
+@main.command()
+@click.argument("indicateur")
+@click.argument("territoire")
+@click.option("--date", "day", default=None, metavar="AAAA-MM-JJ", help="Un jour de la période voulue ; la dernière par défaut.")
+@click.option("--release", "release_id", default="current", show_default=True, metavar="ID", help="Publication interrogée.")
+@click.option("--format", "form", type=click.Choice(["texte", "json"]), default="texte", show_default=True, help="Forme de la réponse.")
+@click.option("--sql", "with_sql", is_flag=True, help="Ajouter le SQL de chaque modèle traversé.")
+def explain(indicateur: str, territoire: str, day: str | None, release_id: str, form: str, with_sql: bool) -> None:
+    """Remonte d'une valeur publiée à ses octets.
+
+    \b
+    Valeur, règle, numérateur et dénominateur, modèles et SQL, contrôles, lignes du fichier, empreinte et adresse.
+    TERRITOIRE est un code officiel, précédé de son niveau s'il en désigne plusieurs :
+      dk explain population_municipale 08105
+      dk explain taux_chomage departement:23 --date 2020-05-01
+    """
+    import datetime as dt
+
+    from orchestration import explain as explanation
+    from orchestration import release
+
+    where = home()
+    try:
+        wanted = dt.date.fromisoformat(day) if day else None
+    except ValueError as error:
+        raise Failure(f"--date {day} : une date s'écrit AAAA-MM-JJ", USAGE) from error
+    try:
+        chain = explanation.explain(where, release.release_folder(where, release_id), indicateur, territoire, wanted, with_sql)
+    except (explanation.ExplainError, release.ReleaseError) as error:
+        raise Failure(str(error), USAGE) from error
+    _say(json.dumps(chain, ensure_ascii=False, indent=1, default=str) if form == "json" else explanation.as_text(chain))
 
 
 @main.command()

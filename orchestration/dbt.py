@@ -24,7 +24,8 @@ def environment(where: Home) -> dict[str, str]:
     """Environment that the dbt project reads: paths only, never a secret."""
     return {
         "DK_HOME": str(where.root),
-        "DK_LANDING": str(where.landing),
+        # It goes between quotes in SQL, after dbt-duckdb took it for a Python format.
+        "DK_LANDING": str(where.landing).replace("'", "''").replace("{", "{{").replace("}", "}}"),
         "DK_WAREHOUSE": str(where.warehouse),
         "DBT_TARGET_PATH": str(where.work / "dbt"),
         "DBT_LOG_PATH": str(where.work / "dbt"),

@@ -189,6 +189,8 @@ def _landing_asset(source: Source) -> dg.AssetsDefinition:
             "" if result.changed else ", inchangée",
             f" ; {len(result.problemes)} problème(s), dont : {result.problemes[0]}" if result.problemes else "",
         )
+        for problem in result.problemes[1:]:
+            LOG.warning("%s", problem)
         if result.non_declarees:
             LOG.warning(
                 "%s : livraison(s) non déclarée(s), à ajouter à « livraisons » dans %s : %s",
@@ -244,9 +246,16 @@ LANDINGS = [_landing_asset(source) for source in SOURCES.values()]
     ],
 )
 def registre() -> Iterator[dg.MaterializeResult]:
-    from ingestion.landing import write_registry
+    from ingestion.fetch import Package
+    from ingestion.landing import is_landed, land, write_registry
 
     with single_writer(WHERE, ATTENTE_S):
+        # The build reads the tables of every source: those that no collection landed yet, and those that an older reader
+        # landed, are landed from what is here, without asking anybody.
+        for source in SOURCES.values():
+            if not is_landed(source, WHERE):
+                result = land(source, Package(), WHERE)
+                LOG.info("%s : %d lignes, sans collecte", source.source_id, result.rows)
         write_registry(list(SOURCES.values()), WHERE)
     for name in (*REGISTRE, *ARRIVEE):
         yield dg.MaterializeResult(asset_key=["registre", name])
@@ -344,13 +353,16 @@ def publication() -> dg.MaterializeResult:
 LANDING = dg.AssetSelection.key_prefixes("landing")
 DOOR = dg.AssetSelection.assets(ADMISSION)
 RECORDS = dg.AssetSelection.assets(*[list(s.asset_key) for s in SOURCES.values() if from_register(s)])
+PACKAGED = dg.AssetSelection.assets(*[list(s.asset_key) for s in SOURCES.values() if s.meta.embarque == "toujours"])
+# What a build takes as it lies here. What the package itself holds costs nothing to look at, and changes with the package.
+COLLECTED = LANDING - PACKAGED
 JOBS = [
     dg.define_asset_job("tout", dg.AssetSelection.all(), description="Collecte, construction, contrôle, publication."),
     dg.define_asset_job("enregistrements", DOOR | RECORDS | (dg.AssetSelection.all() - LANDING - DOOR),
                         description="Relevés déposés ou collectés : admission, puis construction, contrôle et publication."),
     dg.define_asset_job("collecte", DOOR | LANDING | dg.AssetSelection.assets(*[["registre", n] for n in (*REGISTRE, *ARRIVEE)]),
                         description="Collecte de toutes les sources, sans construire."),
-    dg.define_asset_job("construction", dg.AssetSelection.all() - LANDING - DOOR, description="Construction, contrôle et publication de ce qui est arrivé."),
+    dg.define_asset_job("construction", dg.AssetSelection.all() - COLLECTED - DOOR, description="Construction, contrôle et publication de ce qui est arrivé."),
     dg.define_asset_job("publication", dg.AssetSelection.assets(["release", "publication"]), description="Publication du candidat audité, après relecture de ses preuves."),
     *(
         dg.define_asset_job(f"collecte_{groupe}", dg.AssetSelection.key_prefixes(["landing", groupe]), description=f"Collecte des sources « {groupe} ».")
@@ -364,6 +376,8 @@ CRON = {
     "semestrielle": "0 5 4 1,7 *",
     "annuelle": "0 5 5 2 *",
     "irreguliere": "0 5 * * 1",
+    # Nothing new is expected: once is enough, and then to learn that a file was corrected or is gone.
+    "close": "0 5 6 1,7 *",
 }
 
 
@@ -372,7 +386,7 @@ def _schedules() -> list[dg.ScheduleDefinition]:
     live = dg.RunConfig(resources={"origin": Origin(depuis="live")})
     found = []
     for cadence, cron in CRON.items():
-        followed = [s for s in SOURCES.values() if s.meta.cadence == cadence and s.meta.embarque != "toujours"]
+        followed = [s for s in SOURCES.values() if s.meta.cadence == cadence]
         keys = [dg.AssetKey(s.asset_key) for s in followed]
         if any(map(from_register, followed)):
             keys.append(ADMISSION)

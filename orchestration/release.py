@@ -132,7 +132,7 @@ def write_candidate(where: Home, manifest: dict[str, Any]) -> dict[str, int]:
     rows: dict[str, int] = {}
     with duckdb.connect(str(where.warehouse)) as con:
         # Strings carry the memory of a big table while it is sorted; a spill folder keeps it bounded.
-        con.execute(f"set temp_directory = '{(where.work / 'tmp').as_posix()}'")
+        con.execute("set temp_directory = ?", [str(where.work / "tmp")])
         keys = keys_of(manifest)
         for name, node in sorted(published_models(manifest).items()):
             count = con.execute(copy_sql(node, keys[name], target)).fetchone()

@@ -16,6 +16,7 @@ from ingestion.demonstration.world import (
     CONTRATS,
     FIN,
     MONTAGNE,
+    AUTRE_DEPARTEMENT,
     PACTES,
     Besoins,
     Territoires,
@@ -261,7 +262,7 @@ def _works(seed: int, signed: pl.DataFrame, catalogue: Catalogue, besoins: Besoi
     home = pl.col("departement_code")
     other = pl.Series(rng.random(size) < 0.4)
     rows = rows.with_columns(
-        pl.when((pl.col("territoire_code") == "pacte_sambre_avesnois_thierache") & other).then(pl.lit("02")).otherwise(home)
+        pl.when(other).then(pl.col("territoire_code").replace_strict(AUTRE_DEPARTEMENT, default=home)).otherwise(home)
         .alias("departement_code"),
         _inscription=dates("_inscription", inscription), _debut=dates("_debut", debut),
         _achevement=dates("_achevement", achevement), _abandon=dates("_abandon", abandon),

@@ -21,15 +21,16 @@ OPERATEURS = {
     "op_ademe": "ADEME", "op_anru": "ANRU", "op_anah": "Anah", "op_cerema": "Cerema",
     "op_bdt": "Banque des Territoires",
 }  # fmt: skip
-# Pacts on a perimeter that the catalogue declares stand on it; the mining basin has none, so it stands on both of its
-# départements. The first département is the one that sends the convention.
+# Pacts stand on the perimeter that the catalogue declares; the département is the one that sends the convention.
 PACTES: dict[str, tuple[tuple[str, str, str], ...]] = {
     "pacte_ardennes": (("perimetre", "pacte_ardennes", "08"),),
     "plan_creuse": (("perimetre", "plan_creuse", "23"),),
     "pacte_nievre": (("perimetre", "pacte_nievre", "58"),),
     "pacte_sambre_avesnois": (("perimetre", "pacte_sambre_avesnois_thierache", "59"),),
-    "bassin_minier": (("departement", "62", "62"), ("departement", "59", "59")),
+    "bassin_minier": (("perimetre", "bassin_minier_epci", "62"),),
 }
+# Perimeters that lie over two départements: the one beside that which sends the convention.
+AUTRE_DEPARTEMENT = {"pacte_sambre_avesnois_thierache": "02", "bassin_minier_epci": "59"}
 CONTRATS = ("contrat_cohesion", "pacte_resilience")
 # The three programmes whose effect is known: communes that have one have none of the other two.
 COHORTES = ("action_coeur_de_ville", "petites_villes_de_demain", "france_services")

@@ -510,7 +510,7 @@ def _read_csv(path: Path) -> Sheet:
                     out.write(text)
         fmt = Format(type="csv", encodage="utf-8", separateur=separator, ligne_entete=rank + 1)
         try:
-            frame, shape = read_declared(source, "le fichier", fmt)
+            frame, shape = read_declared(source, "le fichier", fmt, entier=False)  # a torn line goes back, the others are taken
         except ReadingError as error:
             raise RecordError("CSV illisible : guillemets ou fins de ligne abîmés ; l'enregistrer à nouveau depuis le tableur") from error
     numbers = frame["_ligne"]

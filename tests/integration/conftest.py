@@ -99,6 +99,8 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Run:
     for place in (*places.values(), root / "site"):
         place.mkdir()
     (root / "site" / "sitecustomize.py").write_text(NO_NETWORK, encoding="utf-8")
+    # SQL and templates read this path: it holds what they would trip over.
+    home = root / "dk d'essai {1}"
     trace, output = root / "reseau.txt", root / "sortie.txt"
     proxies = {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY")}
     before, start = checkout_listing(), time.monotonic()
@@ -106,7 +108,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Run:
         process = subprocess.Popen(
             [str(DK), "run"], cwd=places["cwd"], stdout=stream, stderr=subprocess.STDOUT,
             env=environment(
-                root / "dk", PYTHONPATH=str(root / "site"), DK_TEST_RESEAU=str(trace), **proxies,
+                home, PYTHONPATH=str(root / "site"), DK_TEST_RESEAU=str(trace), **proxies,
                 **{name: str(place) for name, place in places.items() if name != "cwd"},
             ),
         )  # fmt: skip
@@ -114,7 +116,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Run:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     return Run(
-        Home(root / "dk"), process.returncode, output.read_text(encoding="utf-8"), time.monotonic() - start,
+        Home(home), process.returncode, output.read_text(encoding="utf-8"), time.monotonic() - start,
         usage.ru_maxrss * 1024, trace.read_text() if trace.exists() else "",
         {name: sorted(p.relative_to(place).as_posix() for p in place.rglob("*")) for name, place in places.items()},
         before, checkout_listing(),

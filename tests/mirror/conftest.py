@@ -36,12 +36,12 @@ class Run:
     output: str
 
 
-def run(home: Path) -> Run:
+def run(home: Path, origin: str = f"mirror:{MIRROR}") -> Run:
     started = time.monotonic()
     env = {k: v for k, v in os.environ.items() if not k.startswith(("DK_", "DBT_", "DAGSTER_"))} | {"DK_HOME": str(home)}
     log = home.parent / f"{home.name}.log"
     with log.open("w") as out:
-        process = subprocess.Popen([str(DK), "run", "--from", f"mirror:{MIRROR}"], env=env, stdout=out, stderr=out)
+        process = subprocess.Popen([str(DK), "run", "--from", origin], env=env, stdout=out, stderr=out)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     output = log.read_text(encoding="utf-8")

@@ -11,7 +11,11 @@ import datetime as dt
 import gzip
 import hashlib
 import json
+import shutil
+from pathlib import Path
 
+from ingestion.catalogue_schema import load_catalogue, sort_files
+from ingestion.declarations import load_sources
 from tests.mirror.conftest import MIRROR, Ask, Run, landed, run
 
 MAYOTTE = 256_518  # its population of 2017, frozen in every vintage since 2019 and left out of the totals of SOURCES.md
@@ -31,6 +35,16 @@ def test_it_fits_in_time_and_memory_and_then_has_nothing_to_do(first: Run) -> No
     assert sorted(p.name for p in (first.home / "releases").iterdir()) == releases
 
 
+def test_an_embedded_run_on_top_of_a_mirror_is_no_revision_and_makes_nothing_late(first: Run, tmp_path: Path) -> None:
+    """The embedded archive packs four of the same files otherwise, and was asked for no other."""
+    home = Path(shutil.copytree(first.home, tmp_path / "home", symlinks=True))
+    releases = sorted(p.name for p in (home / "releases").iterdir())
+    for origin in ("embedded", f"mirror:{MIRROR}"):
+        output = run(home, origin).output
+        assert "inchangée" in output and "En retard" not in output
+        assert sorted(p.name for p in (home / "releases").iterdir()) == releases
+
+
 def test_every_value_leads_to_published_bytes(first: Run, ask: Ask) -> None:
     shas = [row[0] for row in ask("select distinct snapshot_sha256 from fct_observation")]
     assert len(shas) > 30
@@ -46,7 +60,7 @@ def test_every_value_leads_to_published_bytes(first: Run, ask: Ask) -> None:
 
 def test_no_row_is_lost(ask: Ask) -> None:
     rows = ask("select source_id, lignes_lues, lignes_gardees, lignes_rejetees, lignes_hors_tableau, statut from mart_fraicheur")
-    assert len(rows) == 49
+    assert len(rows) == len(load_sources()) == 92
     for source_id, lues, gardees, rejetees, hors, statut in rows:
         assert lues > 0 and lues == gardees + rejetees + hors, source_id
         assert statut == "à jour", source_id
@@ -81,8 +95,15 @@ def test_france_services_tells_antennas_apart(first: Run, ask: Ask) -> None:
             "and indicateur_id in ('fs_sites', 'fs_antennes') and periode_debut = date '2024-08-01'"
         )
     )
-    # Two sites of the list name no commune: no territory, so no national count either.
     assert national == {"fs_sites": 2719, "fs_antennes": 124}
+    # « France » is its départements: what it lacks against the list is Saint-Martin, which its own level shows.
+    beyond = sites.filter((pl.col("type_site") == "Principal") & pl.col("commune_code").str.starts_with("978")).height
+    assert (beyond, national["fs_sites"] + beyond) == (2, 2721)
+    everywhere = (
+        "select sum(valeur), sum(valeur) filter (territoire_code = '978') from fct_observation where est_derniere_version "
+        "and indicateur_id = 'fs_sites' and territoire_niveau = 'departement' and periode_debut = date '2024-08-01'"
+    )
+    assert ask(everywhere) == [(2721, 2)]
 
 
 def test_territoires_industrie_keeps_its_departures(first: Run, ask: Ask) -> None:
@@ -128,8 +149,77 @@ def test_population_totals_are_the_published_ones(ask: Ask) -> None:
         )
 
 
-def test_twelve_interventions_at_least_have_observed_values(ask: Ask) -> None:
-    assert ask("select count(*) from mart_couverture where observations > 0")[0][0] >= 12
+def test_thirty_four_interventions_at_least_have_observed_values(ask: Ask) -> None:
+    """At the level where they act, or at an enclosing level that is labelled so."""
+    ((interventions, labelled),) = ask(
+        "select count(*), sum(case when observes_au_niveau_action + observes_territoire_englobant > 0 then 1 else 0 end) "
+        "from mart_couverture where observations > 0"
+    )
+    assert interventions == labelled >= 37
+
+
+def test_sixty_indicators_at_least_have_values_at_two_dates(ask: Ask) -> None:
+    """Those that the catalogue links to an intervention; many on both sides of its start, where it has one."""
+    linked = (
+        "select pont.intervention_id, pont.indicateur_id, min(o.periode_debut) as premiere, max(o.periode_fin) as derniere "
+        "from bridge_intervention_indicateur as pont inner join fct_observation as o on o.indicateur_id = pont.indicateur_id "
+        "where o.valeur is not null and o.statut_valeur in ('observé', 'provisoire') and o.est_derniere_version "
+        "group by 1, 2 having count(distinct o.periode_debut) >= 2"
+    )
+    assert ask(f"select count(distinct indicateur_id) from ({linked})")[0][0] >= 115
+    both_sides = ask(
+        f"select count(distinct lien.indicateur_id), count(distinct lien.intervention_id) from ({linked}) as lien inner join "
+        "(select intervention_id, min(date_debut) as debut from fct_intervention_territoire group by 1 having min(date_debut) is not null) "
+        "as traite on traite.intervention_id = lien.intervention_id and lien.premiere < traite.debut and lien.derniere > traite.debut"
+    )
+    assert both_sides[0][0] >= 20 and both_sides[0][1] >= 8
+
+
+def test_no_file_of_the_mirror_is_silent() -> None:
+    """Each is a declared delivery, or is left out with a written reason; and no reason speaks of nothing."""
+    with (MIRROR / "INVENTAIRE.csv").open(encoding="utf-8") as stream:
+        names = [row["fichier"] for row in csv.DictReader(stream, delimiter=";")]
+    assert len(names) == 413
+    assert sort_files(names, load_catalogue(), load_sources()) == ([], [])
+    families = {path.name for path in MIRROR.iterdir() if path.is_dir()}
+    assert families == {name.split("/")[0] for name in names}
+
+
+# --- perimeters of the pacts ------------------------------------------------------------------------------------
+
+
+def test_the_mining_basin_is_its_eight_groupings_and_says_that_it_is_approximate(ask: Ask) -> None:
+    ((name, communes, people),) = ask(
+        "select p.territoire_nom, count(distinct c.territoire_code), sum(c.population) from dim_territoire as p "
+        "inner join bridge_territoire as m on m.parent_niveau = 'perimetre' and m.parent_code = p.territoire_code "
+        "inner join dim_territoire as c on c.territoire_niveau = 'commune' and c.est_pivot and c.epci_code = m.membre_code "
+        "where p.territoire_code = 'bassin_minier_epci' group by 1"
+    )
+    # 250 communes and 1.2 million people by the agency: whole groupings overrun them, and the name says so.
+    assert (communes, people) == (336, 1_255_036) and "approché" in name
+    assert ask("select date_debut, statut from fct_intervention_territoire where intervention_id = 'bassin_minier'") == [
+        (dt.date(2017, 3, 7), "actif")
+    ]
+    years = ask("select count(*) from fct_observation where territoire_code = 'bassin_minier_epci' and indicateur_id = 'population_municipale' and valeur is not null")
+    assert years == [(8,)]
+
+
+def test_sambre_avesnois_thierache_has_the_communes_of_its_pact(ask: Ask) -> None:
+    ((communes, people),) = ask(
+        "select count(*), sum(c.population) from dim_territoire as c inner join bridge_territoire as m on m.parent_niveau = 'perimetre' "
+        "and m.parent_code = 'pacte_sambre_avesnois_thierache' and m.membre_code = c.arrondissement_code "
+        "where c.territoire_niveau = 'commune' and c.est_pivot"
+    )
+    assert 300 <= communes <= 311 and 290_000 <= people <= 305_000  # 311 communes and 305,000 people when it was signed
+
+
+def test_pacts_are_dated_to_the_day(ask: Ask) -> None:
+    assert dict(
+        ask("select intervention_id, date_debut from fct_intervention_territoire where source_id = 'catalogue__perimetres' order by 2")
+    ) == {
+        "bassin_minier": dt.date(2017, 3, 7), "pacte_sambre_avesnois": dt.date(2018, 11, 7), "pacte_nievre": dt.date(2019, 2, 15),
+        "pacte_ardennes": dt.date(2019, 3, 15), "plan_creuse": dt.date(2019, 4, 5),
+    }  # fmt: skip
 
 
 def test_progress_rates_are_those_of_the_ditp(ask: Ask) -> None:

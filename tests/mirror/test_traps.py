@@ -83,9 +83,9 @@ def test_arrondissements_of_paris_lyon_marseille_never_stand_beside_their_commun
 
 
 def test_every_well_formed_code_of_the_lists_leads_somewhere(ask: Ask) -> None:
-    """Transverse trap 1: none is unknown. Five groupings have a true SIREN whose members no file in hand gives."""
+    """Transverse trap 1: none is unknown. Fourteen groupings have a true SIREN whose members no file in hand gives."""
     assert ask("select count(*) from audit_rejet where motif like 'code inconnu%'") == [(0,)]
-    assert ask("select count(*) from dim_territoire where territoire_nom like 'Groupement absent%'") == [(5,)]
+    assert ask("select count(*) from dim_territoire where territoire_nom like 'Groupement absent%'") == [(14,)]
     assert ask("select count(distinct source_id) from fct_intervention_territoire")[0][0] >= 15
 
 

@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from ingestion import catalogue_schema
-from ingestion.catalogue_schema import CATALOGUE, CatalogueError, Declarations, check_catalogue, load_catalogue
+from ingestion.catalogue_schema import (
+    CATALOGUE,
+    CatalogueError,
+    Declarations,
+    check_catalogue,
+    load_catalogue,
+    sort_files,
+)
 from ingestion.declarations import PROJECT, Liste, load_sources
 
 SHARED = PROJECT.parent / "shared"
@@ -21,23 +28,16 @@ LISTES = [
     "anct__villages_avenir",
     "anct__cites_educatives", "anct__avenir_montagnes_ingenierie", "anct__avenir_montagnes_mobilites",
     "anct__fabriques_prospectives", "anct__fabriques_territoire", "anct__pao", "anct__territoires_engagement",
-    "anct__conseillers_numeriques", "dgaln__ort", "cget__contrats_ruralite", "catalogue__perimetres",
+    "anct__conseillers_numeriques", "dgaln__ort", "cget__contrats_ruralite", "catalogue__perimetres", "anct__adultes_relais",
+    "anct__postes_fonjep", "anct__contrats_ville", "anct__croisement", "anct__operateurs_thd", "cget__barometre_cohesion",
     "demonstration__resultats",
 ]  # fmt: skip
-MESURES = {
-    "population_municipale": "effectif", "dvf_mutations": "effectif", "dvf_prix_m2": "moyenne", "revenu_median": "mediane",
-    "taux_chomage": "taux", "lovac_logements": "effectif", "lovac_vacants": "effectif", "lovac_vacants_2ans": "effectif",
-    "fs_sites": "effectif", "fs_antennes": "effectif", "cnfs_postes": "effectif", "ort_conventions_signees": "effectif",
-    "demo_resultat_1": "moyenne", "demo_resultat_2": "moyenne", "demo_resultat_3": "moyenne", "demo_resultat_4": "moyenne",
-}  # fmt: skip
 Edit = Callable[[str, str, str], Path]
 
 
 def declared(**listes: Liste) -> Declarations:
-    """Sources as the catalogue expects them, frozen here so that a refusal has one cause only."""
-    return Declarations(
-        {name: None for name in LISTES} | listes, {name: frozenset({nature}) for name, nature in MESURES.items()}
-    )
+    """The declared measures, and lists that bind nothing, so that a refusal has one cause only."""
+    return Declarations({name: None for name in LISTES} | listes, Declarations.of(load_sources()).mesures)
 
 
 @pytest.fixture
@@ -226,7 +226,8 @@ MALFORMED = {
     ),
     "code sans zéro de tête": ("perimetres.yml", "code: '08'", "code: '8'", ["pacte_ardennes, membres", "« 8 »"]),
     "code lu comme un nombre": ("perimetres.yml", "code: '23'", "code: 23", ["plan_creuse", "entre guillemets"]),
-    "date sans précision": ("perimetres.yml", "precision_date: mois", "precision_date: null", ["pacte_ardennes", "vont ensemble"]),
+    "date sans précision": ("perimetres.yml", "precision_date: jour", "precision_date: null", ["pacte_ardennes", "vont ensemble"]),
+    "fichier écarté sans motif": ("fichiers_ecartes.yml", "  motif: Texte de la licence.\n", "  motif: ''\n", ["LICENCE.md", "ne doit pas être vide"]),
     "rupture sans date": ("ruptures.yml", "date_debut: 2019-01-01", "date_debut: janvier", ["dvf_mutations", "AAAA-MM-JJ"]),
     "clé écrite deux fois": (FS, "forme: programme\n", "forme: programme\nforme: projet\n", ["france_services.yml", "2 fois"]),
     "relevés internes sans niveaux": (
@@ -359,6 +360,9 @@ INCOHERENT = {
         "interventions/pacte_nievre.yml", "listes: [catalogue__perimetres]", "listes: [dgaln__ort]",
         ["pacte_nievre.yml, listes", "perimetres.yml"],
     ),
+    "fichier écarté deux fois": (
+        "fichiers_ecartes.yml", "fichiers: insee_cog/region2021.csv", "fichiers: insee_cog/departement2021.csv", ["departement2021.csv", "2 fois"],
+    ),
     "nom de fichier": (
         "interventions/ess.yml", "intervention_id: ess\n", "intervention_id: ess2\n", ["ess.yml", "nommer le fichier ess2.yml"],
     ),
@@ -406,6 +410,18 @@ def test_lists_and_catalogue_must_name_each_other() -> None:
     assert any("petites_villes_de_demain.yml, listes : y ajouter anct__acv" in p for p in problems), problems
     unknown = Liste(interventions=("action_coeur_de_ville", "acv"), niveau="commune", code="commune_code")
     only(check_catalogue(catalogue, declared(anct__acv=unknown)), "source anct__acv", "acv n'est pas au catalogue")
+
+
+def test_a_declared_delivery_is_not_left_out(edit: Edit) -> None:
+    folder = edit("fichiers_ecartes.yml", "fichiers: insee_cog/region2021.csv", "fichiers: dgfip_tlv/taxe.csv")
+    only(check_catalogue(load_catalogue(folder)), "fichiers_ecartes.yml, dgfip_tlv/taxe.csv", "livraison déclarée")
+
+
+def test_a_file_that_nobody_declares_nor_leaves_out_is_named() -> None:
+    catalogue, sources = load_catalogue(), load_sources()
+    silent, idle = sort_files(["dgfip_tlv/taxe.csv", "insee_cog/region2021.csv", "nouveau/fichier.csv"], catalogue, sources)
+    assert silent == ["nouveau/fichier.csv"]
+    assert "contours/*" in idle and "insee_cog/region2021.csv" not in idle
 
 
 def test_communes_are_not_counted_from_a_list_of_epci() -> None:

@@ -227,7 +227,7 @@ def test_an_indicator_added_to_the_catalogue_is_fed_without_a_line_of_code() -> 
     )
     changed = item.model_copy(update={"indicateurs": (*item.indicateurs, new)})
     wider = type(catalogue)(
-        {**catalogue.interventions, "ess.yml": changed}, catalogue.communs, catalogue.ruptures, catalogue.perimetres
+        {**catalogue.interventions, "ess.yml": changed}, catalogue.communs, catalogue.ruptures, catalogue.perimetres, ()
     )
     from ingestion.demonstration.indicators import reported
     from ingestion.demonstration.records import sigles

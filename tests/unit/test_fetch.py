@@ -305,6 +305,33 @@ def test_long_retry_after_says_to_come_back(
     assert waits == [] and len(server.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "differs"),
+    [
+        (Response(body=CSV, cut_after=100), Response(body=CSV, cut_after=200), "100 octets"),
+        (
+            Response(status=429, headers={"Retry-After": "300"}),
+            Response(status=429, headers={"Retry-After": "Sun, 01 Jun 2025 10:00:00 GMT"}),
+            "01/06/2025",
+        ),
+    ],
+    ids=["cut", "wait"],
+)
+def test_equal_failures_publish_equal_reasons(
+    server: Server, http: Http, into: Path, one: Response, other: Response, differs: str
+) -> None:
+    """What is published of a failure holds no measure of the try: two installations that fail alike publish alike."""
+    errors = []
+    for answer in (one, other):
+        server.script("/insee/rp.csv", [answer])
+        with pytest.raises(FetchError) as caught:
+            get(MirrorHttp(server.url, http), into)
+        errors.append(caught.value)
+    assert errors[0].motif == errors[1].motif and str(errors[0]) != str(errors[1])
+    assert differs in str(errors[0]) and differs not in errors[0].motif
+    assert "insee__rp" in errors[0].motif and "réessayer plus tard" in errors[0].motif
+
+
 # --- HTTP: what is refused at once ----------------------------------------------------------------------------------
 
 

@@ -597,7 +597,7 @@ def test_size_beyond_the_declared_limit(tmp_path, packed):
 
 def test_rows_of_wrong_length_are_rejected_at_their_line(tmp_path):
     lines = ["code;nom", "01001;A", "01002", "01003;C", "01004;D;E;F", "01005;G", "0100X;H", "01007;I", "01008"]
-    reading = lire(tmp_path, declarer(CODE, colonne("nom")), "\n".join(lines))
+    reading = lire(tmp_path, declarer(CODE, colonne("nom")), "\n".join(lines) + "\n")
     assert [lines[n - 1] for n in colonne_lue(reading, "_ligne")] == ["01001;A", "01003;C", "01005;G", "01007;I"]
     assert [(lines[line - 1], reason) for line, _, _, reason in motifs(reading)] == [
         ("01002", "ligne incomplète : moins de champs que l'en-tête (fichier tronqué ?)"),
@@ -609,10 +609,29 @@ def test_rows_of_wrong_length_are_rejected_at_their_line(tmp_path):
     assert compte(reading) == (8, 4, 4, 0)
 
 
-def test_unclosed_quote_rejects_what_it_swallows(tmp_path):
-    reading = lire(tmp_path, declarer(CODE, colonne("nom")), 'code;nom\n01001;A\n01002;"B\n01003;C\n')
-    assert colonne_lue(reading, "code") == ["01001"]
-    assert [(line, reason) for line, _, _, reason in motifs(reading)] == [(3, "guillemet jamais refermé")]
+@pytest.mark.parametrize(
+    ("end", "what"),
+    [
+        ("01002", "la ligne 3 n'a pas tous ses champs"),
+        ("01002;A;B\n010", "la ligne 4 n'a pas tous ses champs"),
+        ("01002;\"A\nB\";C\n01003;D", "la ligne 4 n'a pas tous ses champs"),
+        ('01002;A;"C', "le guillemet ouvert à la ligne 3 n'est jamais refermé"),
+        # A quote that nothing closes swallows the lines after it, whether or not the file was cut.
+        ('01002;"B;C\n01003;C;D\n', "le guillemet ouvert à la ligne 3 n'est jamais refermé"),
+        ('01002;"B;C\n01003;"C";D\n', "le guillemet ouvert à la ligne 3 n'est jamais refermé"),
+    ],
+)
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_file_cut_in_the_middle_of_a_line_is_refused_whole(tmp_path, end, what, newline):
+    content = f"code;nom;pays\n01001;A;B\n{end}".replace("\n", newline)
+    with pytest.raises(ReadingError, match=f"essai.csv : fichier coupé au milieu d'une ligne \\({what}\\) ; le redemander"):
+        lire(tmp_path, declarer(CODE, colonne("nom")), content)
+
+
+@pytest.mark.parametrize("end", ["Source : essai\n", '01002;"B"x\n', '01002;"B"x', "01003;C", "01003;C\n\n"])
+def test_last_line_that_is_wrong_or_not_ended_is_no_cut(tmp_path, end):
+    reading = lire(tmp_path, declarer(CODE, colonne("nom")), f"code;nom\n01001;A\n{end}")
+    assert compte(reading) == ((2, 1, 1, 0) if "01003" not in end else (2, 2, 0, 0))
 
 
 def test_missing_columns_are_all_named_with_the_remedy(tmp_path):
@@ -674,8 +693,8 @@ def test_table_that_may_be_empty(tmp_path):
 # --- keys, corrections, unfolding ------------------------------------------------------------------------------
 
 
-def test_duplicate_keys_keep_the_first_row(tmp_path):
-    source = declarer(CODE, colonne("n", "entier"), cle=("_millesime", "code"))
+def test_duplicate_keys_keep_the_first_row_where_declared(tmp_path):
+    source = declarer(CODE, colonne("n", "entier"), cle=("_millesime", "code"), doublons="garder_le_premier")
     reading = lire(tmp_path, source, "code;n\n01001;1\n01002;2\n01001;9\n01001;1\n")
     assert reading.table.select("code", "n").rows() == [("01001", 1), ("01002", 2)]
     reason = "clé en double (code) : la première ligne est gardée"
@@ -683,19 +702,23 @@ def test_duplicate_keys_keep_the_first_row(tmp_path):
     assert compte(reading) == (4, 2, 2, 0)
 
 
-def test_duplicate_keys_that_disagree_are_all_rejected_where_declared(tmp_path):
+def test_duplicate_keys_that_disagree_are_all_rejected(tmp_path):
+    """Two prices for one commune: nothing says which is right. Two labels for one price are no disagreement."""
     source = declarer(
         CODE,
         colonne("annee", "entier"),
         colonne("n", "nombre"),
+        colonne("nom"),
         cle=("code", "annee"),
-        doublons="rejeter_si_differents",
     )
-    text = "code;annee;n\n01001;2020;1\n01001;2020;2\n01001;2021;3\n01002;2020;4\n01002;2020;4\n01003;2020;5\n01003;2020;\n"
+    text = (
+        "code;annee;n;nom\n01001;2020;1;A\n01001;2020;2;A\n01001;2021;3;A\n01002;2020;4;B\n01002;2020;4;b\n01003;2020;5;C\n"
+        "01003;2020;;C\n"
+    )
     reading = lire(tmp_path, source, text)
     assert reading.table.select("code", "annee", "n").rows() == [("01001", 2021, 3.0), ("01002", 2020, 4.0)]
     differ, same = (
-        "clé en double (code, annee) aux valeurs différentes",
+        "clé en double (code, annee) aux valeurs différentes : aucune n'est gardée",
         "clé en double (code, annee) : la première ligne est gardée",
     )
     assert [(line, reason) for line, _, _, reason in motifs(reading)] == [
@@ -749,6 +772,7 @@ def test_wide_columns_become_rows(tmp_path):
         (3, "taux", "x"), (4, "code", "3"), (4, "code", "3"),
     ]  # fmt: skip
     # A line of which one cell is refused is still a line kept.
+    assert reading.rejets["ligne_gardee"].to_list() == [True, False, False]
     assert compte(reading) == (3, 2, 1, 0)
 
 
@@ -769,6 +793,23 @@ def test_wide_columns_of_several_measures(tmp_path):
     assert sorted(reading.table.select("code", "annee", "total", "vacant").rows()) == [
         ("01", 2020, 10, 1), ("01", 2021, 20, 2), ("02", 2020, 30, None), ("02", 2021, 40, 4),
     ]  # fmt: skip
+
+
+def test_an_empty_cell_of_a_wide_table_may_say_nothing(tmp_path):
+    """A cross-table of memberships: a commune without any programme is a line kept that gives no row."""
+    source = declarer(
+        CODE,
+        colonne("programme", origine=None),
+        colonne("projet", origine=None),
+        cle=("code", "programme", "projet"),
+        depivot={"motif": r"id_(?P<programme>\w+)", "valeur": "projet", "ignorer_vides": True},
+        eclatement={"colonne": "projet", "motif": r"([^;\s]+)"},
+    )
+    reading = lire(tmp_path, source, "code;id_pvd;id_crte\n01001;;\n01002;p1;c1 ! c2\n".replace("c1 ! c2", '"c1 ; c2"'))
+    assert sorted(reading.table.select("code", "programme", "projet").rows()) == [
+        ("01002", "crte", "c1"), ("01002", "crte", "c2"), ("01002", "pvd", "p1"),
+    ]  # fmt: skip
+    assert compte(reading) == (2, 2, 0, 0) and motifs(reading) == []
 
 
 def test_wide_columns_that_changed_names(tmp_path):
@@ -854,6 +895,62 @@ def test_level_told_by_a_column(tmp_path):
     assert found.select("territoire_niveau", "territoire_code").rows() == [("commune", "01001"), ("departement", "01")]
 
 
+def test_a_period_between_two_censuses(tmp_path):
+    source = declarer(
+        colonne("code"),
+        colonne("an"),
+        colonne("n", "nombre", mesure={"id": "n", "nature": "taux"}),
+        mesures={"niveau": "departement", "code": "code", "periode": "intervalle", "annee": "an"},
+    )
+    found = lire(tmp_path, source, "code;an;n\n01;2008-2013;1\n01;2014;2\n").mesures
+    assert found.select("periode_debut", "periode_fin").rows() == [
+        (dt.date(2008, 1, 1), dt.date(2012, 12, 31)), (dt.date(2014, 1, 1), dt.date(2014, 12, 31)),
+    ]  # fmt: skip
+
+
+def classes(tmp_path: Path, rows: str, **livraison: Any) -> Reading:
+    source = declarer(
+        colonne("dep", "code_departement"),
+        colonne("classe", remplacer={"Vols": "vols", "Homicides": "homicides", "Autre": ""}),
+        colonne("faits", "entier", mesure={"id": "ssmsi_faits", "nature": "effectif"}),
+        mesures={"niveau": "departement", "code": "dep", "periode": "livraison", "selon": "classe"},
+        livraison=livraison,
+    )
+    assert source.mesures == {"ssmsi_faits_homicides": "effectif", "ssmsi_faits_vols": "effectif"}
+    return lire(tmp_path, source, "dep;classe;faits\n" + rows)
+
+
+def test_a_column_ends_the_identifier_of_the_measure(tmp_path):
+    reading = classes(tmp_path, "01;Vols;5\n01;Homicides;1\n01;Autre;9\n01;;7\n")
+    assert reading.mesures.select("mesure_id", "valeur").rows() == [("ssmsi_faits_vols", 5.0), ("ssmsi_faits_homicides", 1.0)]
+    assert compte(reading) == (4, 4, 0, 0)
+
+
+def test_a_kind_that_nobody_declared_is_no_measure(tmp_path):
+    reading = classes(tmp_path, "01;Vols;5\n01;Escroqueries;2\n")
+    assert motifs(reading) == [(3, "classe", "Escroqueries", "modalité que la déclaration ne nomme pas (remplacer)")]
+    assert reading.mesures["mesure_id"].to_list() == ["ssmsi_faits_vols"]
+
+
+def test_an_empty_cell_is_zero_only_where_the_file_means_it(tmp_path):
+    """A cross-table of equipment leaves a cell empty for none; several columns may make one measure."""
+    mesure = {"id": "bpe_commerces", "nature": "effectif"}
+    source = declarer(
+        CODE,
+        colonne("boulangerie", "entier", vide="0", mesure=mesure),
+        colonne("epicerie", "entier", vide="0", mesure=mesure),
+        colonne("medecin", "entier", mesure={"id": "bpe_medecins", "nature": "effectif"}),
+        # A type that this vintage does not count: zero nowhere, and no measure at all.
+        colonne("theatre", "entier", vide="0", facultative=True, mesure={"id": "bpe_theatres", "nature": "effectif"}),
+        mesures={"niveau": "commune", "code": "code", "periode": "livraison"},
+    )
+    found = lire(tmp_path, source, "code;boulangerie;epicerie;medecin\n01001;;;\n01002;2;1;3\n").mesures
+    assert found.select("mesure_id", "territoire_code", "valeur", "statut_valeur").sort("mesure_id", "territoire_code").rows() == [
+        ("bpe_commerces", "01001", 0.0, "observé"), ("bpe_commerces", "01002", 3.0, "observé"),
+        ("bpe_medecins", "01001", None, "manquant"), ("bpe_medecins", "01002", 3.0, "observé"),
+    ]  # fmt: skip
+
+
 # --- lists -----------------------------------------------------------------------------------------------------
 
 
@@ -890,6 +987,25 @@ def test_list_of_perimeters_without_members(tmp_path):
     ]
 
 
+def test_a_list_may_tell_the_level_and_the_intervention_of_each_row(tmp_path):
+    """Région 84 and département 84 bear the same code; some rows serve one intervention more."""
+    source = declarer(
+        colonne("code"),
+        colonne("echelon"),
+        colonne("dispositif"),
+        liste={
+            "interventions": ("toutes",), "niveau": "code", "niveau_colonne": "echelon", "code": "code",
+            "selon": "dispositif", "par_valeur": {"CCO": ("concertation",)},
+        },
+    )  # fmt: skip
+    listes = lire(tmp_path, source, "code;echelon;dispositif\n84;region;AI\n84;departement;CCO\n01001;;AI\n").listes
+    assert listes.select("intervention_id", "niveau_declare", "code_origine").rows() == [
+        ("toutes", "region", "84"), ("toutes", "departement", "84"), ("toutes", "code", "01001"),
+        ("concertation", "departement", "84"),
+    ]  # fmt: skip
+    assert source.meta.liste and source.meta.liste.toutes == ("toutes", "concertation")
+
+
 # --- the whole reading -----------------------------------------------------------------------------------------
 
 
@@ -900,7 +1016,7 @@ def test_every_row_and_every_reject_says_where_it_comes_from(tmp_path):
     assert reading.table.schema == table_schema(declarer(CODE))
     assert reading.table.rows() == [("01001", "2024", 2, 2024, PUBLIE_LE, digest, dt.date(2024, 6, 30))]
     assert reading.rejets.schema == rejets_schema()
-    assert reading.rejets.drop("motif").rows() == [("essai__table", "2024", digest, "essai.csv", 3, "code", "1")]
+    assert reading.rejets.drop("motif").rows() == [("essai__table", "2024", digest, "essai.csv", 3, "code", "1", False)]
 
 
 @pytest.mark.parametrize(("transport", "content"), [("mirror", "code;n\n01001;1\n"), ("live", "code,n\n01001,1\n")])
@@ -950,7 +1066,7 @@ def test_every_record_is_kept_or_rejected_and_only_damaged_ones_are(lignes, newl
         elif damage == "nombre":
             row[2] = "dix"
         elif damage == "doublon":
-            row[0] = clean[min(clean)][0]
+            row[0], row[2] = clean[min(clean)][0], str(clean[min(clean)][1])
         elif damage == "cle_vide":
             row[0] = ""
         if damage == "aucun":

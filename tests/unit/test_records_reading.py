@@ -101,7 +101,7 @@ def test_a_register_may_shrink_and_a_producer_may_not() -> None:
     from ingestion.declarations import load_sources
 
     def floor(source) -> float | None:
-        return next(c for c in checks(source) if c.nom == "effondrement").arguments["min_value"]
+        return next(c for c in checks(source, source.meta.livraisons[0]) if c.nom == "effondrement").arguments["min_value"]
 
     assert floor(kinds()["convention"]) == 0
-    assert floor(load_sources()["etalab__communes"]) == 0.5
+    assert floor(load_sources()["etalab__communes"]) == 0.9

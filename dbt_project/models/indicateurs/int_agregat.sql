@@ -27,8 +27,9 @@ sommes as (
         composante.indicateur_id, composante.calcul_type, composante.exhaustif, lien.membre_niveau, lien.parent_niveau, lien.parent_code,
         composante.periode_debut, composante.periode_fin, composante.source_id, composante.millesime, composante.connue_le,
         max(composante.snapshot_sha256) as snapshot_sha256,
-        {{ somme_exacte('composante.numerateur') }} as numerateur,
-        {{ somme_exacte('composante.denominateur') }} as denominateur,
+        -- The shares of a split commune are rounded one by one: their sum is brought back to the whole they come from.
+        round({{ somme_exacte('composante.numerateur') }}, 8) as numerateur,
+        round({{ somme_exacte('composante.denominateur') }}, 8) as denominateur,
         sum(case when composante.numerateur is not null then lien.population else 0 end) as population_couverte,
         max(case when composante.statut_valeur = 'estimé' then 1 else 0 end) as un_estime,
         max(case when composante.statut_valeur = 'provisoire' then 1 else 0 end) as un_provisoire,

@@ -19,3 +19,8 @@ select
     mesure_id, nature, territoire_niveau, territoire_code, cog_annee, periode_debut, periode_fin, valeur, statut_valeur,
     source_id, millesime, snapshot_sha256, connue_le, ligne, actuelle, mention
 from {{ ref('mes_interne') }}
+union all
+select
+    mesure_id, nature, territoire_niveau, territoire_code, cog_annee, periode_debut, periode_fin, valeur, statut_valeur,
+    source_id, millesime, snapshot_sha256, connue_le, ligne, actuelle, cast(null as {{ dbt.type_string() }}) as mention
+from {{ ref('mes_etablissement') }}

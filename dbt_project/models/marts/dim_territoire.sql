@@ -99,7 +99,8 @@ lignes as (
     group by qpv_code
 
     union all
-    select 'perimetre', perimetre_code, {{ var('cog_pivot') }}, max(perimetre_nom), null, null, null, null, null
+    -- Some lists only number their perimeters.
+    select 'perimetre', perimetre_code, {{ var('cog_pivot') }}, coalesce(max(perimetre_nom), perimetre_code), null, null, null, null, null
     from {{ ref('int_perimetre') }}
     group by perimetre_code
 )
@@ -114,5 +115,16 @@ select
     lignes.departement_code,
     lignes.region_code,
     cast(lignes.population as {{ dbt.type_bigint() }}) as population,
-    lignes.cog_annee = {{ var('cog_pivot') }} as est_pivot
+    lignes.cog_annee = {{ var('cog_pivot') }} as est_pivot,
+    zonage.densite,
+    zonage.ruralite,
+    zonage.centralite,
+    zonage.massif,
+    zonage.bassin_emploi_code,
+    zonage.bassin_emploi_nom,
+    zonage.taxe_logements_vacants,
+    zonage.zone_tendue
 from lignes
+left join {{ ref('int_zonage_commune') }} as zonage
+    on zonage.commune_code = lignes.territoire_code and lignes.territoire_niveau = 'commune'
+    and lignes.cog_annee = {{ var('cog_pivot') }}

@@ -18,13 +18,13 @@ with publiees as (
         case
             when part_couverte is null then 'agrégat refusé : population couverte inconnue'
             when part_couverte < {{ var('couverture_minimale') }}
-                then 'agrégat refusé : ' || cast(round(part_couverte * 100) as {{ dbt.type_int() }}) || ' % de la population couverte, il en faut {{ (var("couverture_minimale") * 100) | int }}'
+                then 'agrégat refusé : ' || cast(floor(part_couverte * 100) as {{ dbt.type_int() }}) || ' % de la population couverte, il en faut {{ (var("couverture_minimale") * 100) | int }}'
         end,
         'agrégé', part_couverte, source_id, millesime, snapshot_sha256, connue_le, mention
     from {{ ref('int_agregat') }}
 ),
 
-valuees as (
+calculees as (
     select
         publiees.*,
         indicateur.unite,
@@ -34,6 +34,44 @@ valuees as (
         end as valeur
     from publiees
     inner join {{ ref('int_indicateur') }} as indicateur on indicateur.indicateur_id = publiees.indicateur_id
+),
+
+-- The next version of the same file no longer holds these values, and no other delivery repeats them: they were withdrawn
+-- that day. A delivery that never held them (another vintage) withdraws nothing.
+retirees as (
+    select
+        calculees.indicateur_id, calculees.calcul_type, calculees.territoire_niveau, calculees.territoire_code, calculees.cog_annee,
+        calculees.periode_debut, calculees.periode_fin,
+        cast(null as {{ type_double() }}) as numerateur, cast(null as {{ type_double() }}) as denominateur,
+        'manquant' as statut_valeur, 'retirée par le producteur' as motif, calculees.provenance,
+        cast(null as {{ type_double() }}) as part_couverte, calculees.source_id, calculees.millesime,
+        suivante.snapshot_sha256, suivante.connue_le, calculees.mention, calculees.unite, cast(null as {{ type_double() }}) as valeur
+    from calculees
+    inner join {{ source('arrivee', 'versions') }} as version
+        on version.source_id = calculees.source_id
+        and version.millesime = calculees.millesime
+        and version.snapshot_sha256 = calculees.snapshot_sha256
+        and version.connue_le = calculees.connue_le
+    inner join {{ source('arrivee', 'versions') }} as suivante
+        on suivante.source_id = version.source_id
+        and suivante.millesime = version.millesime
+        and suivante.chemin = version.chemin
+        and suivante.connue_le = version.remplacee_le
+    left join calculees as redite
+        on redite.indicateur_id = calculees.indicateur_id
+        and redite.territoire_niveau = calculees.territoire_niveau
+        and redite.territoire_code = calculees.territoire_code
+        and redite.periode_debut = calculees.periode_debut
+        and redite.periode_fin = calculees.periode_fin
+        and redite.connue_le <= suivante.connue_le
+        and (redite.connue_le > calculees.connue_le or (redite.connue_le = calculees.connue_le and redite.millesime > calculees.millesime))
+    where redite.indicateur_id is null
+),
+
+valuees as (
+    select * from calculees
+    union all
+    select * from retirees
 ),
 
 -- Only series that were delivered more than once can hold revisions; the others need no sorting.

@@ -1,4 +1,4 @@
--- One row per source: its last accepted delivery and whether this publication got it or kept an older one.
+-- One row per source: its last accepted delivery and whether the last run that asked for it got it or kept an older one.
 -- No clock here: lateness against today's date is what « dk sources » and Dagster tell.
 -- Records come as a register or, in its place, as the demonstration world: the one that is not there is not awaited while
 -- the other is.
@@ -39,7 +39,8 @@ comptes as (
         sum(lignes_gardees) as lignes_gardees,
         sum(lignes_rejetees) as lignes_rejetees,
         sum(lignes_hors_tableau) as lignes_hors_tableau,
-        max(case when statut_collecte = 'dernière bonne version conservée' then 1 else 0 end) as conservee,
+        -- What nobody was asked for is not late.
+        max(case when statut_collecte = 'dernière bonne version conservée' and demandee then 1 else 0 end) as conservee,
         max(case when statut_collecte = 'non fournie' then 1 else 0 end) as absente,
         max(motif) as motif,
         max(case when snapshot_sha256 is not null then {{ mention('millesime') }} end) as mention

@@ -1,8 +1,7 @@
 -- From a commune code at 1 January of a COG vintage to the pivot vintage, with the share that goes there (R-GEO 3 and 4).
 -- A code may move several times: each step takes the next dated event after the last one applied.
-{% set premiere = 2012 %}
 with recursive annees as (
-    {% for annee in range(premiere, var('cog_pivot') + 1) -%}
+    {% for annee in range(var('cog_premier'), var('cog_pivot') + 1) -%}
     select {{ annee }} as cog_annee{% if not loop.last %} union all {% endif %}
     {% endfor %}
 ),

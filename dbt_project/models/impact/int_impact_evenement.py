@@ -1,0 +1,6 @@
+def model(dbt, session):
+    from orchestration.impact.warehouse import frame, last
+
+    dbt.config(materialized="table")
+    dbt.ref("int_impact")
+    return frame("evenement", last())

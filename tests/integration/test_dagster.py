@@ -1,0 +1,79 @@
+"""Dagster alone, without ``dk run``: its jobs and schedules on an installation where nothing was ever collected."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingestion.declarations import load_sources
+from ingestion.paths import Home
+from orchestration import release
+from tests.integration.conftest import Run, environment
+
+# Each job as its schedule launches it, but for the origin: no test asks the producers.
+JOBS = """
+import json, sys
+import dagster as dg
+from orchestration.definitions import defs
+embedded = {"resources": {"origin": {"config": {"depuis": "embedded"}}}}
+told = []
+with dg.DagsterInstance.ephemeral() as instance:
+    for name in sys.argv[1:]:
+        done = defs.resolve_job_def(name).execute_in_process(instance=instance, raise_on_error=False, run_config=embedded)
+        failed = [e for e in done.all_events if e.is_step_failure]
+        told.append({
+            "steps": sorted({e.step_key for e in done.all_events if e.is_step_success}),
+            "failed": [e.step_key for e in failed],
+            "why": [d.user_failure_data.description if d.user_failure_data else d.error.message for e in failed for d in [e.step_failure_data]],
+        })
+print(json.dumps(told))
+"""
+SCHEDULED = """
+import json
+from orchestration.definitions import defs
+jobs = [s.job_name for s in defs.schedules]
+print(json.dumps(sorted({
+    "__".join(key.path[1:]) for name in jobs if name != "construction"
+    for key in defs.resolve_job_def(name).asset_layer.selected_asset_keys
+})))
+"""
+
+
+def run(home: Path, script: str, *arguments: str) -> Any:
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], env=environment(home), capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def seul(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, list[dict[str, Any]]]:
+    home = Home(tmp_path_factory.mktemp("dagster") / "dk")
+    return home, run(home.root, JOBS, "construction", "cadence_irreguliere", "collecte_etalab", "construction")
+
+
+def test_a_build_before_any_collection_is_refused_and_not_broken(seul: tuple[Home, list[dict[str, Any]]]) -> None:
+    """Closed and packaged sources, and those of other cadences, were never landed: their tables are there, and empty."""
+    first = seul[1][0]
+    assert "registre" in first["steps"] and "landing__catalogue__interventions" in first["steps"]
+    # There is no commune yet: what is missing is said, and nothing is published.
+    assert first["failed"] and not any("No such file" in why or "FileNotFound" in why for why in first["why"]), first
+
+
+def test_schedules_then_build_publish_what_dk_run_publishes(seul: tuple[Home, list[dict[str, Any]]], embedded: Run) -> None:
+    home, jobs = seul
+    assert [job["failed"] for job in jobs[1:]] == [[], [], []], jobs
+    current, other = release.current_release(home), release.current_release(embedded.home)
+    for table in ("fct_observation", "dim_territoire", "mart_couverture", "fct_intervention_territoire"):
+        name = f"parquet/{table}.parquet"
+        assert release.sha256_file(current / name) == release.sha256_file(other / name), table
+
+
+def test_every_source_is_on_some_schedule(seul: tuple[Home, list[dict[str, Any]]]) -> None:
+    assert run(seul[0].root, SCHEDULED) == sorted(load_sources())
