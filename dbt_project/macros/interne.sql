@@ -150,3 +150,8 @@ select 2000 + 10 * dizaines.n + unites.n as annee
 from (select 0 as n {% for n in range(1, 5) %}union all select {{ n }} {% endfor %}) as dizaines
 cross join (select 0 as n {% for n in range(1, 10) %}union all select {{ n }} {% endfor %}) as unites
 {%- endmacro %}
+
+{# Whether an indicator is a simulated outcome: it exists only as long as the demonstration world does. #}
+{% macro est_simule(colonne) -%}
+substring({{ colonne }}, 1, 5) = 'demo_'
+{%- endmacro %}

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from ingestion.demonstration.keyboard import addresses, names, telephones
 from ingestion.demonstration.world import (
     ANNEES,
+    AUTRE_DEPARTEMENT,
     COHORTES,
     CONTRATS,
     FIN,
     MONTAGNE,
-    AUTRE_DEPARTEMENT,
     PACTES,
     Besoins,
     Territoires,

@@ -1,7 +1,19 @@
 -- Declared plans with what is already known against them before any estimate: a break of series inside the panel (two
 -- sides of a break are never compared, whatever a pre-trend test would say), an enclosing territory (R-ECO), no date.
-with plans as (
-    select * from {{ source('catalogue', 'estimations') }} where _actuelle
+-- Simulated outcomes have plans of their own, which exist as long as the demonstration does; a simulated treatment says
+-- nothing of a real outcome, nor the other way round.
+with simules as (
+    select indicateur_id, max(mention) as mention
+    from {{ ref('fct_observation') }}
+    where mention is not null
+    group by indicateur_id
+),
+
+plans as (
+    select estimations.*, simules.mention as mention_resultat
+    from {{ source('catalogue', 'estimations') }} as estimations
+    left join simules on simules.indicateur_id = estimations.indicateur_id
+    where estimations._actuelle and (simules.mention is not null or not {{ est_simule('estimations.indicateur_id') }})
 ),
 
 annees as (
@@ -24,6 +36,7 @@ segments as (
 traites as (
     select
         fait.intervention_id, count(*) as territoires, count(fait.date_debut) as dates,
+        max(fait.mention) as mention,
         sum(case when fait.territoire_niveau <> 'perimetre' or membres.parent_code is not null then 1 else 0 end) as situes
     from {{ ref('fct_intervention_territoire') }} as fait
     left join (
@@ -41,10 +54,14 @@ enclos as (
 select
     plans.estimation_id, plans.intervention_id, plans.indicateur_id, plans.rang, plans.unite, plans.methode,
     plans.transformation, plans.annees, plans.reference, plans.horizon, plans.anticipation, plans.decalage,
-    plans.part_traitee_min, plans.population_min, plans.population_max, plans.covariables, plans.fixe_le, plans.note,
+    plans.part_traitee_min, plans.population_min, plans.population_max, plans.covariables, plans.fixe_le, plans.note, coalesce(plans.mention_resultat, traites.mention) as mention,
     case
         when segments.series > 1
             then 'rupture de série déclarée au ' || segments.rupture || ' : les valeurs d''avant et d''après ne se comparent pas'
+        when traites.mention is not null and plans.mention_resultat is null
+            then 'territoires traités simulés (démonstration), valeurs réelles : rien à estimer'
+        when traites.mention is null and plans.mention_resultat is not null and traites.territoires > 0
+            then 'valeurs simulées (démonstration), territoires traités réels : rien à estimer'
         when coalesce(traites.territoires, 0) = 0 then 'aucun territoire traité n''est connu'
         when traites.situes = 0 then 'la source ne donne pas les membres des périmètres traités : ni unités traitées, ni témoins'
         when traites.dates = 0 then 'aucune date de début n''est connue'

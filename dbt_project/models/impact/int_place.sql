@@ -1,10 +1,11 @@
 -- Last value of each territory, and what it did since the eve of the interventions (the last period of the reference year
 -- at the latest, else the first of the same series). A table: mart_situation joins it to itself, which an engine plans
--- badly on rows it cannot count.
+-- badly on rows it cannot count. Internal records have their own marts: a comparison would tell what secrecy hides.
 with observations as (
-    select indicateur_id, territoire_niveau, territoire_code, periode_debut, periode_fin, valeur, serie, source_id
+    select indicateur_id, territoire_niveau, territoire_code, periode_debut, periode_fin, valeur, serie, source_id, mention
     from {{ ref('fct_observation') }}
     where est_derniere_version and valeur is not null and territoire_niveau in ('commune', 'epci', 'departement')
+        and substring(source_id, 1, 9) <> 'interne__'
 ),
 
 -- The last period that most territories have: a few early values would leave each territory without comparison.

@@ -16,5 +16,6 @@ select
     cast(impact.{{ nom }} as {{ dbt.type_int() }}) as {{ nom }},
     {% endfor -%}
     impact.estimateur, impact.inference, impact.ecartees, impact.notes, impact.phrase, impact.versions,
-    impact.empreinte_panel, impact.empreinte_code, impact.empreinte
+    impact.empreinte_panel, impact.empreinte_code, impact.empreinte, plan.mention
 from {{ ref('int_impact') }} as impact
+inner join {{ ref('int_estimation') }} as plan on plan.estimation_id = impact.estimation_id

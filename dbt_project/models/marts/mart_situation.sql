@@ -32,7 +32,7 @@ select
         when comparees.comparables is null then 'pas de liste de territoires comparables (population ou revenu d''avant inconnus)'
         else 'moins de cinq territoires comparables ont une valeur à cette période'
     end as motif,
-    places.source_id
+    places.source_id, places.mention
 from {{ ref('int_place') }} as places
 left join comparees
     on comparees.indicateur_id = places.indicateur_id and comparees.territoire_niveau = places.territoire_niveau
