@@ -39,9 +39,6 @@ CELLS_MODEL, RELATIONS_MODEL, CASES_MODEL = "int_cellule", "int_cellule_relation
 PUBLIC, MEAN = "public", "moyenne ou médiane"  # natures of cells that the additive system does not hold
 NUMERATOR = "numerateur "  # measure of the weighted sum that an indicator shows as the numerator of a mean
 CELL_KEY = ["mesure_id", "territoire_niveau", "territoire_code", "periode_debut", "periode_fin"]
-# Levels at which the public release shows cells made from internal records. Finer ones are for evaluators alone until the
-# proof of ``orchestration.secret`` on all départements at once takes seconds: hidden whole, they give nothing away.
-NIVEAUX_PUBLICS = ("national",)
 EVALUATEURS = "evaluateurs"  # value of the meta key ``diffusion``
 INTERNE = "interne__"  # prefix of the sources whose rows are internal records
 MOTIF = "secret statistique (R-SEC)"
@@ -156,15 +153,7 @@ def _decide(con: duckdb.DuckDBPyConnection, where: Home, models: dict[str, dict[
         )  # fmt: skip
         sums = sums.join(shown, on=CELL_KEY, how="left").with_columns(pl.col("montree").fill_null(False))
         counted = pl.concat([sums, weighted.select(sums.columns)], how="vertical_relaxed")
-        open_level = pl.col("territoire_niveau").is_in(NIVEAUX_PUBLICS)
-        decided = secret(
-            counted.filter(open_level), _links(con, where, sums), Regles.declarees(), [past.filter(open_level) for past in earlier(where)]
-        )
-        finer = counted.filter(~open_level).select(
-            *CELL_KEY, "valeur", "nature", pl.lit(PRIMAIRE).alias("statut"), pl.lit("maille réservée").alias("regle"),
-            pl.lit(0.0).alias("haut"), pl.lit(0.0).alias("bas"), pl.lit(False).alias("sans_preuve"),
-        )  # fmt: skip
-        decided = pl.concat([decided, finer.select(decided.columns)], how="vertical_relaxed")
+        decided = secret(counted, _links(con, where, sums), Regles.declarees(), earlier(where))
         clear = cells.filter(pl.col("nature") == PUBLIC).with_columns(
             pl.lit(PUBLIE).alias("statut"), pl.lit(0.0).alias("haut"), pl.lit(0.0).alias("bas"), pl.lit(False).alias("sans_preuve")
         )

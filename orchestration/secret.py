@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-6
 BLOC = 6_000  # columns solved in one call of HiGHS: a call costs milliseconds, and independent systems share one
 NOEUDS = 200  # branches of a search in whole numbers: a bound that does not depend on the clock
-PASSES = 4  # programs on a part of the table, one after the other
+PASSES = 6  # programs on a part of the table, one after the other
 TOURS = 4  # times that more is hidden to prove all at once
 PEU = 100  # proofs still to find, under which each is looked for by itself
 EFFORT = 1_000_000  # columns of the programs that look for one proof each: a bound that does not depend on the clock
@@ -45,7 +45,7 @@ PORTEES = (
     (None, True),
 )  # how far they look, whole units or not
 ENTIERS = 3_000  # columns of a search in whole units
-ENJEU = 2_000.0  # what moving a sensitive cell far enough is worth, against the cost of hiding others
+ENJEU = 1_000.0  # what moving a sensitive cell far enough is worth, against the cost of hiding others
 CACHEE = 0.01  # cost of moving a cell that is hidden already, against 1 and more to hide one
 
 
@@ -530,10 +530,15 @@ def _programme(cout: np.ndarray, matrice: Any, bas: np.ndarray, haut: np.ndarray
     """
     from scipy.optimize import Bounds, LinearConstraint, milp
 
+    # Programs in fractions are small and solved from scratch: what presolving takes is more than what it saves.
+    options = {"node_limit": NOEUDS, "mip_rel_gap": 0.05, "presolve": entier is not None}
     return milp(
-        cout, integrality=None if entier is None else entier.astype(int), bounds=Bounds(bas, haut),
-        constraints=LinearConstraint(matrice, lb, ub), options={"node_limit": NOEUDS, "mip_rel_gap": 0.05},
-    ).x  # fmt: skip
+        cout,
+        integrality=None if entier is None else entier.astype(int),
+        bounds=Bounds(bas, haut),
+        constraints=LinearConstraint(matrice, lb, ub),
+        options=options,
+    ).x
 
 
 def _composantes(lignes: csr_matrix, colonnes: np.ndarray) -> tuple[np.ndarray, int]:
@@ -687,7 +692,7 @@ def vide() -> pl.DataFrame:
 
 
 # A total serves more readers than a part: hiding it costs more.
-POIDS_NIVEAU = {"national": 4.0, "region": 2.0}
+POIDS_NIVEAU = {"national": 1000.0, "region": 3.0}
 
 
 def _sensibles(cellules: pl.DataFrame, liens: Liens, regles: Regles) -> pl.DataFrame:
