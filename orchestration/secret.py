@@ -608,7 +608,8 @@ def secret(
 ) -> pl.DataFrame:
     """Status of each cell of a release: published, hidden as sensitive, or hidden for another's sake.
 
-    ``cellules``: ``CLE``, valeur, nature, contributeurs, part_dominante, montree (some public table shows it). ``anterieures``:
+    ``cellules``: ``CLE``, valeur, nature, contributeurs, part_dominante, montree (some public table shows it) and, where
+    known, chiffres (how many published figures are lost when it is hidden). ``anterieures``:
     results of this function for the earlier public releases. Returns ``CLE``, valeur, nature, statut, regle, haut, bas
     (protection proved, in the unit of the value), sans_preuve; complements stand in it as cells of their own, not shown.
     Raises ValueError when two cells have one key.
@@ -642,6 +643,10 @@ def secret(
         .with_row_index("variable")
     )
     lignes = _relations(vintages, variables, liens)
+    chiffres = pl.col("chiffres") if "chiffres" in cellules.columns else pl.lit(1).alias("chiffres")
+    perdus = variables.select(CLE).join(
+        cellules.select(*CLE, chiffres), on=list(CLE), how="left", maintain_order="left"
+    )["chiffres"]
     nature = variables["nature"]
     montant, entier = (nature == MONTANT).to_numpy(), (nature == EFFECTIF).to_numpy()
     echelle = np.where(montant, 1e-3, 1.0)  # amounts in thousands: the solver's tolerances are absolute
@@ -656,7 +661,7 @@ def secret(
         Probleme(
             lignes=lignes, valeur=np.where(nature == PONDEREE, np.inf, valeur * echelle), entier=entier, connu=connue, cache=~montree,
             haut=variables["haut"].to_numpy() * echelle, bas=variables["bas"].to_numpy() * echelle,
-            cout=niveau * (1 + np.log2(1 + np.abs(valeur) * np.where(montant, 1e-4, 1.0))),
+            cout=niveau * perdus.fill_null(1).clip(1).to_numpy() * (1 + np.log2(1 + np.abs(valeur) * np.where(montant, 1e-4, 1.0))),
             periode=variables.select(pl.struct("periode_debut", "periode_fin").rank("dense")).to_series().to_numpy(),
             fin=~variables["territoire_niveau"].is_in(["region", "national"]).to_numpy(),
         )
