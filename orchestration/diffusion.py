@@ -39,9 +39,6 @@ CELLS_MODEL, RELATIONS_MODEL, CASES_MODEL = "int_cellule", "int_cellule_relation
 PUBLIC, MEAN = "public", "moyenne ou médiane"  # natures of cells that the additive system does not hold
 NUMERATOR = "numerateur "  # measure of the weighted sum that an indicator shows as the numerator of a mean
 CELL_KEY = ["mesure_id", "territoire_niveau", "territoire_code", "periode_debut", "periode_fin"]
-# Levels at which the public release shows cells made from internal records. Finer ones are for evaluators alone until the
-# proof of ``orchestration.secret`` on all départements at once takes seconds: hidden whole, they give nothing away.
-NIVEAUX_PUBLICS = ("national",)
 EVALUATEURS = "evaluateurs"  # value of the meta key ``diffusion``
 INTERNE = "interne__"  # prefix of the sources whose rows are internal records
 MOTIF = "secret statistique (R-SEC)"
@@ -141,7 +138,7 @@ def _decide(con: duckdb.DuckDBPyConnection, where: Home, models: dict[str, dict[
     """Writes ``secret_cellule`` and ``audit_secret`` beside the exact tables."""
     import polars as pl
 
-    from orchestration.secret import PRIMAIRE, PUBLIE, Regles, secret, vide
+    from orchestration.secret import PUBLIE, Regles, secret, vide
 
     cells = load_cells(where)
     found = vide()
@@ -152,19 +149,13 @@ def _decide(con: duckdb.DuckDBPyConnection, where: Home, models: dict[str, dict[
         weighted = means.filter(pl.col("somme").is_not_null()).select(
             pl.concat_str(pl.lit(NUMERATOR), "indicateur_id").alias("mesure_id"), *CELL_KEY[1:], pl.col("somme").alias("valeur"),
             pl.lit("somme pondérée").alias("nature"), "contributeurs", pl.lit(None).cast(pl.Float64).alias("part_dominante"),
-            pl.lit(True).alias("montree"),
+            pl.lit(True).alias("montree"), pl.lit(1, pl.Int64).alias("chiffres"),
         )  # fmt: skip
-        sums = sums.join(shown, on=CELL_KEY, how="left").with_columns(pl.col("montree").fill_null(False))
-        counted = pl.concat([sums, weighted.select(sums.columns)], how="vertical_relaxed")
-        open_level = pl.col("territoire_niveau").is_in(NIVEAUX_PUBLICS)
-        decided = secret(
-            counted.filter(open_level), _links(con, where, sums), Regles.declarees(), [past.filter(open_level) for past in earlier(where)]
+        sums = sums.join(shown, on=CELL_KEY, how="left").with_columns(
+            pl.col("montree").fill_null(False), pl.col("chiffres").fill_null(0)
         )
-        finer = counted.filter(~open_level).select(
-            *CELL_KEY, "valeur", "nature", pl.lit(PRIMAIRE).alias("statut"), pl.lit("maille réservée").alias("regle"),
-            pl.lit(0.0).alias("haut"), pl.lit(0.0).alias("bas"), pl.lit(False).alias("sans_preuve"),
-        )  # fmt: skip
-        decided = pl.concat([decided, finer.select(decided.columns)], how="vertical_relaxed")
+        counted = pl.concat([sums, weighted.select(sums.columns)], how="vertical_relaxed")
+        decided = secret(counted, _links(con, where, sums), Regles.declarees(), earlier(where))
         clear = cells.filter(pl.col("nature") == PUBLIC).with_columns(
             pl.lit(PUBLIE).alias("statut"), pl.lit(0.0).alias("haut"), pl.lit(0.0).alias("bas"), pl.lit(False).alias("sans_preuve")
         )
@@ -290,13 +281,14 @@ def earlier(where: Home) -> list[pl.DataFrame]:
 
 
 def _shown(con: duckdb.DuckDBPyConnection, models: dict[str, dict[str, Any]]) -> pl.DataFrame:
-    """Cells that some public table shows when nothing is hidden, with ``montree`` true."""
+    """Cells that some public table shows when nothing is hidden, with ``montree`` true and ``chiffres``, how many published
+    figures are lost when one is hidden."""
     import polars as pl
 
     parts = []
     if "fct_observation" in models:
         parts.append(
-            "select i.mesure_id, o.territoire_niveau, o.territoire_code, o.periode_debut, o.periode_fin "
+            "select i.mesure_id, o.territoire_niveau, o.territoire_code, o.periode_debut, o.periode_fin, 1 as chiffres "
             "from fct_observation as o inner join ("
             "select indicateur_id, calcul_numerateur as mesure_id from dim_indicateur union "
             "select indicateur_id, calcul_denominateur from dim_indicateur where calcul_denominateur is not null"
@@ -308,10 +300,24 @@ def _shown(con: duckdb.DuckDBPyConnection, models: dict[str, dict[str, Any]]) ->
             continue
         start, end = _period(rules)
         parts += [
-            f"select {_measure(measure)}, territoire_niveau, territoire_code, {start}, {end} from {name}"
+            f"select {_measure(measure)}, territoire_niveau, territoire_code, {start}, {end}, {_lost(column, rules)} from {name} as t"
             for column, measure in rules["mesures"].items()
         ]
-    return pl.DataFrame(con.sql(f"select distinct *, true as montree from ({' union all '.join(parts)})"))
+    place = ", ".join(CELL_KEY[1:])
+    return pl.DataFrame(
+        con.sql(
+            f"select mesure_id, {place}, true as montree, cast(sum(chiffres) as bigint) as chiffres "
+            f"from ({' union all '.join(parts)}) group by mesure_id, {place}"
+        )
+    )
+
+
+def _lost(column: str, rules: dict[str, Any]) -> int:
+    """Columns of a table that are empty when one of its measures is: itself, and what is computed from it or rests on it."""
+    derived = rules.get("derivees", {})
+    if column == rules.get("minimum"):
+        return len(rules["mesures"]) + len(derived)
+    return 1 + sum(column in based for based in derived.values())
 
 
 def _links(con: duckdb.DuckDBPyConnection, where: Home, cells: pl.DataFrame) -> Liens:
@@ -345,15 +351,16 @@ def _links(con: duckdb.DuckDBPyConnection, where: Home, cells: pl.DataFrame) -> 
 
 
 def _period(rules: dict[str, Any]) -> tuple[str, str]:
+    """First and last day of the period of a row of the table ``t``: a bare name would be that of the cells it is compared to."""
     period = rules["periode"]
     if isinstance(period, str):
-        return f"make_date({period}, 1, 1)", f"make_date({period}, 12, 31)"
-    return period[0], period[1]
+        return f"make_date(t.{period}, 1, 1)", f"make_date(t.{period}, 12, 31)"
+    return f"t.{period[0]}", f"t.{period[1]}"
 
 
 def _measure(template: str) -> str:
-    """SQL expression of a measure's identifier, where ``{colonne}`` is the value of that column of the row."""
-    pieces = template.replace("'", "''").replace("{", "' || ").replace("}", " || '")
+    """SQL expression of a measure's identifier, where ``{colonne}`` is the value of that column of the row of the table ``t``."""
+    pieces = template.replace("'", "''").replace("{", "' || t.").replace("}", " || '")
     return f"'{pieces}'"
 
 
@@ -372,7 +379,8 @@ def _public_query(con: duckdb.DuckDBPyConnection, name: str, node: dict[str, Any
     return f"select * from {name}" if dropped else None
 
 
-# Observations that rest on a hidden cell, and those of internal records whose cell nobody knows.
+# Observations that rest on a hidden cell, whatever they show (« manquant » for want of a denominator says that it is zero),
+# and those of internal records that show something of which nobody knows the cell.
 HIDDEN_OBSERVATIONS = f"""
     select distinct o.indicateur_id, o.territoire_niveau, o.territoire_code, o.periode_debut, o.periode_fin
     from fct_observation as o
@@ -384,6 +392,7 @@ HIDDEN_OBSERVATIONS = f"""
           and c.periode_debut = o.periode_debut and c.periode_fin = o.periode_fin
     ) or (
         (o.source_id like '{INTERNE}%' or i.calcul_numerateur in (select mesure_id from internes))
+        and (o.valeur is not null or o.numerateur is not null or o.denominateur is not null)
         and not exists (
             select 1 from {CELLS_TABLE} as c
             where c.mesure_id = i.calcul_numerateur
@@ -395,7 +404,7 @@ HIDDEN_OBSERVATIONS = f"""
 
 
 def _observations() -> str:
-    hidden = "h.indicateur_id is not null and o.statut_valeur not in ('manquant', 'sans objet', 'non diffusé')"
+    hidden = "h.indicateur_id is not null"
     stale = f"o.source_id like '{INTERNE}%' and not o.est_derniere_version"
     emptied = ", ".join(f"case when {hidden} or {stale} then null else o.{c} end as {c}" for c in ("valeur", "numerateur", "denominateur"))
     return (

@@ -31,7 +31,22 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-6
 BLOC = 6_000  # columns solved in one call of HiGHS: a call costs milliseconds, and independent systems share one
 NOEUDS = 200  # branches of a search in whole numbers: a bound that does not depend on the clock
-PEU = 24  # cells of a system still to prove, under which each is taken by itself
+PASSES = 6  # programs on a part of the table, one after the other
+TOURS = 4  # times that more is hidden to prove all at once
+PEU = 100  # proofs still to find, under which each is looked for by itself
+EFFORT = 1_000_000  # columns of the programs that look for one proof each: a bound that does not depend on the clock
+PORTEES = (
+    (2, False),
+    (3, False),
+    (4, False),
+    (5, False),
+    (4, True),
+    (None, False),
+    (None, True),
+)  # how far they look, whole units or not
+ENTIERS = 3_000  # columns of a search in whole units
+ENJEU = 1_000.0  # what moving a sensitive cell far enough is worth, against the cost of hiding others
+CACHEE = 0.01  # cost of moving a cell that is hidden already, against 1 and more to hide one
 
 
 @dataclass(frozen=True)
@@ -42,7 +57,8 @@ class Probleme:
     their cells, weighted by a relation, add up to zero. ``valeur``: how far down a cell may go: its true value when it
     cannot be negative, infinity when it can; in the unit of the protection. ``entier``: the cell is a count. ``connu``: the attacker already has it; hiding it is vain. ``cache``: not
     shown. ``haut`` and ``bas``: how far above and below its value the cell must stay possible once hidden; 0 asks
-    for nothing. ``cout``: what hiding a shown cell costs to readers.
+    for nothing. ``cout``: what hiding a shown cell costs to readers. ``periode``: label of the cell's period; ``fin``: it is
+    of the finest level; both only say where to look first.
     """
 
     lignes: csr_matrix
@@ -53,6 +69,8 @@ class Probleme:
     haut: np.ndarray
     bas: np.ndarray
     cout: np.ndarray
+    periode: np.ndarray
+    fin: np.ndarray
 
 
 @dataclass
@@ -71,17 +89,32 @@ class _Etat:
     def __init__(self, probleme: Probleme) -> None:
         self.p = probleme
         self.lignes, self.colonnes = probleme.lignes.tocsr(), probleme.lignes.tocsc()
-        self.presence = (self.lignes != 0).astype(np.int32)
         self.n = len(probleme.valeur)
         self.cache = probleme.cache.copy()
         self.exige = np.vstack([probleme.haut, probleme.bas])
         self.prouve = np.zeros((2, self.n), dtype=bool)
         self.impossible = np.zeros((2, self.n), dtype=bool)
-        self.appels = 0
+        self.appels = self.tours = self.effort = 0
+        self.systeme = np.full(self.n, -1)
+        inconnues = np.flatnonzero(~probleme.connu)
+        self.systeme[inconnues], _ = _composantes(self.lignes, inconnues)
+        self.vues = self._vues()
 
-    def libres(self) -> np.ndarray:
-        """Cells whose value the attacker does not have (indices)."""
-        return np.flatnonzero(self.cache & ~self.p.connu)
+    def _vues(self) -> list[np.ndarray]:
+        """Parts of the table in which proofs are looked for, one after the other (masks). Of the systems that tie more than two
+        periods: the finest level, which falls apart where totals stand still, then two periods at a time; and all the others.
+
+        What a part of the table proves is proved, whatever the rest is worth. Programs are small, and in two periods, where
+        what one gains the other loses, their solutions are mostly whole.
+        """
+        periode, inconnue = self.p.periode, ~self.p.connu
+        paires = np.unique(np.column_stack([self.systeme[inconnue], periode[inconnue]]), axis=0)
+        combien = np.bincount(paires[:, 0], minlength=int(self.systeme.max(initial=-1)) + 1)
+        grand = inconnue.copy()
+        grand[inconnue] = combien[self.systeme[inconnue]] > 2
+        presentes = np.unique(periode[grand])
+        deux = [grand & ((periode == a) | (periode == b)) for i, a in enumerate(presentes) for b in presentes[i + 1 :]]
+        return [inconnue & ~grand, grand & self.p.fin, *deux]
 
     def a_prouver(self) -> np.ndarray:
         return (self.exige > 0) & ~self.prouve & ~self.impossible & (self.cache & ~self.p.connu)[None, :]
@@ -90,76 +123,98 @@ class _Etat:
 def proteger(probleme: Probleme) -> Protection:
     """Hides the cells that must be, beyond those of ``probleme.cache``, until every hidden cell is proved.
 
-    Deterministic. ``sans_preuve`` names hidden cells that no pattern can protect: as any cell may be hidden but those
-    that the attacker had before (``connu``), those are the cause.
+    Deterministic, and bounded whatever the table: what many rounds on all cells leave is looked for cell by cell, up to a
+    declared effort, and around what is left then everything is hidden. ``sans_preuve`` names the hidden cells for which no
+    proof was found even so: those that the attacker had before (``connu``) are the cause.
     """
     etat = _Etat(probleme)
-    colonnes = np.flatnonzero(~probleme.connu)
-    systeme = np.full(etat.n, -1)
-    systeme[colonnes], _ = _composantes(etat.lignes, colonnes)
-    tours = 0
     _completer(etat)
-    while len((echecs := _certifier(etat))[0]):
-        tours += 1
-        _chercher(etat, systeme, *echecs)
+    for _ in range(TOURS):
+        _prouver_tout(etat)
+        if np.count_nonzero(etat.a_prouver()) <= PEU:
+            break
+        etat.tours += 1
+        for vue in etat.vues:
+            _prouver(etat, vue, en_masquant=True)
         _completer(etat)
-    sans_preuve = etat.impossible.any(axis=0) | ((etat.exige > 0).any(axis=0) & etat.cache & probleme.connu)
-    return Protection(etat.cache, sans_preuve, etat.appels, tours)
+    _prouver_tout(etat)
+    while etat.a_prouver().any() and etat.effort < EFFORT:
+        _chercher(etat)
+        _completer(etat)
+        _prouver_tout(etat)
+    for pas in (1, 2, 4, None):
+        if not (reste := etat.a_prouver()).any():
+            break
+        _fermer(etat, np.flatnonzero(reste.any(axis=0)), pas)
+    sans_preuve = (etat.impossible | etat.a_prouver()).any(axis=0) | (
+        (etat.exige > 0).any(axis=0) & etat.cache & probleme.connu
+    )
+    return Protection(etat.cache, sans_preuve, etat.appels, etat.tours)
 
 
-# --- proofs -----------------------------------------------------------------------------------------------------
+def _prouver_tout(etat: _Etat) -> None:
+    for vue in etat.vues:
+        _prouver(etat, vue)
+
+
+# --- proofs, and what must be hidden for them ---------------------------------------------------------------------
 
 
 @dataclass
 class _Reduit:
-    """Hidden cells as classes that move together: relations between classes, how far each may move by its own bounds."""
+    """Cells as classes that move together: relations between classes, how far each may move by its own bounds (counts by
+    whole units), and what a unit of movement costs: what the shown cells of a class do, and nothing where all are hidden."""
 
     matrice: csr_matrix
     haut: np.ndarray
     bas: np.ndarray
     entier: np.ndarray
-    systeme: np.ndarray
+    cout: np.ndarray
 
     def __post_init__(self) -> None:
         self.coo = self.matrice.tocoo()
+        self.systeme, self.combien = _composantes(self.matrice, np.arange(self.matrice.shape[1]))
         self.ligne_systeme = self.systeme[self.matrice.indices[self.matrice.indptr[:-1]]]
+        self.taille = np.bincount(self.systeme, minlength=self.combien)
 
 
-def _certifier(etat: _Etat) -> tuple[np.ndarray, np.ndarray]:
-    """Proves what the present pattern proves at once; returns the (directions, cells) that are left to look at one by one.
+def _prouver(etat: _Etat, vue: np.ndarray, en_masquant: bool = False) -> None:
+    """Proves what a part of the table proves (``vue``: mask), or hides what it takes for that (``en_masquant``).
 
     A relation with a single hidden cell gives it away, one with two ties them together. What is left after that is
     mostly relations that share no cell, where a sum tells the reach of each; only the rest goes to the solver.
     """
     p = etat.p
-    cellules = etat.libres()
-    sens, position = np.nonzero(etat.a_prouver()[:, cellules])
-    if not len(sens):
-        return sens, position
+    voulues = etat.a_prouver() & vue[None, :]
+    if not voulues.any():
+        return
+    utiles = np.zeros(int(etat.systeme.max(initial=-1)) + 2, dtype=bool)
+    utiles[etat.systeme[voulues.any(axis=0)]] = True
+    cellules = np.flatnonzero(vue & utiles[etat.systeme] & ~p.connu & (en_masquant | etat.cache))
+    sens, position = np.nonzero(voulues[:, cellules])
     matrice, classe, signe = _reduire(etat.lignes[:, cellules])
     haut, bas = np.full((2, matrice.shape[1]), np.inf)
-    entier = np.zeros(matrice.shape[1], dtype=bool)
-    plus, moins = (classe >= 0) & (signe > 0), (classe >= 0) & (signe < 0)
+    entier, cout = np.zeros(matrice.shape[1], dtype=bool), np.zeros(matrice.shape[1])
+    plus, moins, libre = (classe >= 0) & (signe > 0), (classe >= 0) & (signe < 0), classe >= 0
     np.minimum.at(bas, classe[plus], p.valeur[cellules[plus]])
     np.minimum.at(haut, classe[moins], p.valeur[cellules[moins]])
-    np.logical_or.at(entier, classe[classe >= 0], p.entier[cellules[classe >= 0]])
-    portee, systeme, difficile = _portees(matrice, haut, bas)
+    np.logical_or.at(entier, classe[libre], p.entier[cellules[libre]])
+    np.add.at(cout, classe[libre], np.where(etat.cache[cellules[libre]], 0.0, p.cout[cellules[libre]]))
+    haut, bas = np.where(entier, np.floor(haut + TOLERANCE), haut), np.where(entier, np.floor(bas + TOLERANCE), bas)
+    reduit = _Reduit(matrice, haut, bas, entier, cout)
     # What is asked of a cell, asked of its class: turned when they move in opposite ways.
     k = classe[position]
+    garde = k >= 0
+    sens, position, k = sens[garde], position[garde], k[garde]
     sens_k = np.where(signe[position] > 0, sens, 1 - sens)
     besoin = etat.exige[sens, cellules[position]]
-    au_solveur = (k >= 0) & difficile[k] if len(difficile) else np.zeros(len(k), dtype=bool)
-    atteint = np.where(k >= 0, portee[sens_k, k], 0.0) if len(difficile) else np.zeros(len(k))
-    prouve = ~au_solveur & (atteint >= besoin * (1 - TOLERANCE))
-    echec = ~au_solveur & ~prouve
-    if au_solveur.any():
-        reduit = _Reduit(matrice, haut, bas, entier, systeme)
-        ordre = np.flatnonzero(au_solveur)
-        ordre = ordre[np.lexsort((position[ordre], sens[ordre], systeme[k[ordre]]))]
-        prouve[ordre] = _par_solveur(etat, reduit, k[ordre], sens_k[ordre], besoin[ordre])
-        echec |= au_solveur & ~prouve
+    portee, difficile = _portees(reduit)
+    prouve = ~difficile[k] & (portee[sens_k, k] >= besoin * (1 - TOLERANCE)) & (not en_masquant)
+    if len(ordre := np.flatnonzero((difficile[k] | en_masquant) & (np.where(sens_k == 0, haut[k], bas[k]) >= besoin))):
+        ordre = ordre[np.lexsort((position[ordre], sens[ordre], reduit.systeme[k[ordre]]))]
+        prouve[ordre], traverse = _par_solveur(etat, reduit, k[ordre], sens_k[ordre], besoin[ordre])
+        etat.cache[cellules[libre][traverse[classe[libre]]]] = True
     etat.prouve[sens[prouve], cellules[position[prouve]]] = True
-    return sens[echec], cellules[position[echec]]
 
 
 def _reduire(matrice: csr_matrix) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
@@ -204,81 +259,75 @@ def _reduire(matrice: csr_matrix) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
         classe[vivante] = devient[classe[vivante]]
 
 
-def _portees(matrice: csr_matrix, haut: np.ndarray, bas: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Exact reach of each class whose system is one relation with unit weights, or none at all.
-
-    Returns (reach upwards and downwards, system of each class, whether only a solver can tell).
-    """
-    systeme, combien = _composantes(matrice, np.arange(matrice.shape[1]))
-    portee = np.vstack([haut, bas])
-    coo = matrice.tocoo()
-    relations = np.bincount(systeme[matrice.indices[matrice.indptr[:-1]]], minlength=combien) if matrice.nnz else np.zeros(combien, int)
-    difficile = relations > 1
-    np.logical_or.at(difficile, systeme[coo.col], np.abs(np.abs(coo.data) - 1) > TOLERANCE)
-    simple = ~difficile[systeme[coo.col]]
+def _portees(reduit: _Reduit) -> tuple[np.ndarray, np.ndarray]:
+    """Exact reach of each class (upwards, downwards) whose system is one relation with unit weights, or none at all, and
+    whether only a solver can tell."""
+    portee = np.vstack([reduit.haut, reduit.bas])
+    coo, m = reduit.coo, reduit.matrice.shape[0]
+    difficile = np.bincount(reduit.ligne_systeme, minlength=reduit.combien) > 1
+    np.logical_or.at(difficile, reduit.systeme[coo.col], np.abs(np.abs(coo.data) - 1) > TOLERANCE)
+    simple = ~difficile[reduit.systeme[coo.col]]
     ligne, col, positif = coo.row[simple], coo.col[simple], coo.data[simple] > 0
     # In the direction of the relation's weights: what one class gains, the others must lose.
-    gain, perte = np.where(positif, haut[col], bas[col]), np.where(positif, bas[col], haut[col])
+    haut, bas = reduit.haut[col], reduit.bas[col]
+    gain, perte = np.where(positif, haut, bas), np.where(positif, bas, haut)
     for mouvement, contraire, sens in ((gain, perte, 0), (perte, gain, 1)):
-        infini = np.isinf(contraire)
-        fini = np.where(infini, 0.0, contraire)
-        infinis = np.bincount(ligne, infini, minlength=matrice.shape[0])[ligne] - infini
-        autres = np.bincount(ligne, fini, minlength=matrice.shape[0])[ligne] - fini
-        portee[np.where(positif, sens, 1 - sens), col] = np.minimum(mouvement, np.where(infinis > 0, np.inf, autres))
-    return portee, systeme, difficile[systeme]
+        portee[np.where(positif, sens, 1 - sens), col] = np.minimum(mouvement, _autres(ligne, contraire, m))
+    return portee, difficile[reduit.systeme]
 
 
-def _par_solveur(etat: _Etat, reduit: _Reduit, k: np.ndarray, sens: np.ndarray, besoin: np.ndarray) -> np.ndarray:
-    """Proves targets (class, direction, need), sorted by system and direction, by linear programming; True where proved.
+def _autres(ligne: np.ndarray, portee: np.ndarray, m: int) -> np.ndarray:
+    """For each entry of a sparse matrix, the sum of ``portee`` over the other entries of its row (``ligne``)."""
+    infini = np.isinf(portee)
+    fini = np.where(infini, 0.0, portee)
+    infinis = np.bincount(ligne, infini, minlength=m)[ligne] - infini
+    return np.where(infinis > 0, np.inf, np.bincount(ligne, fini, minlength=m)[ligne] - fini)
+
+
+def _par_solveur(
+    etat: _Etat, reduit: _Reduit, k: np.ndarray, sens: np.ndarray, besoin: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Proves targets (class, direction, need), sorted by system and direction, by linear programming: (True where proved,
+    classes that the proofs of shown cells go through).
 
     One program moves many targets of a system at once, the others being free to give way: one in two at first, then
-    fewer when that stalls. The last few of a system are left to ``_chercher``, which takes them one by one: at once where
-    the system is big, as a program on all of it costs more than several close to the cell.
+    fewer when that stalls.
     """
     prouve = np.zeros(len(k), dtype=bool)
+    traverse = np.zeros(len(reduit.haut), dtype=bool)
     systeme = reduit.systeme[k]
-    ouvert = np.ones(systeme.max() + 1, dtype=bool)
-    pas = np.full(len(ouvert), 2)
-    gros = np.bincount(reduit.systeme, minlength=len(ouvert))[: len(ouvert)] > BLOC // 6
-    tour = 0
-    while True:
-        reste = np.bincount(systeme[~prouve], minlength=len(ouvert))
-        ouvert &= (reste > PEU) | (~gros & (reste > 0) & (tour < 8))
+    ouvert = np.ones(reduit.combien, dtype=bool)
+    pas = np.full(reduit.combien, 2)
+    for tour in range(PASSES):
         if not len(actives := np.flatnonzero(~prouve & ouvert[systeme])):
-            return prouve
+            break
+        reste = np.bincount(systeme[actives], minlength=reduit.combien)
         s = systeme[actives]
         rang = np.arange(len(actives)) - np.searchsorted(s, s)
         cibles = actives[((rang + tour) % pas[s] == 0) | (rang == 0)]
         # A class goes one way at a time.
         cibles = np.sort(cibles[np.unique(k[cibles], return_index=True)[1]])
         avant = prouve.copy()
-        atteint = np.zeros(len(k), dtype=bool)
         for bloc in _blocs(systeme[cibles], reduit):
-            _essayer(etat, reduit, bloc, cibles, k, sens, besoin, prouve, atteint)
-        voulu = np.bincount(systeme[cibles], minlength=len(ouvert))
-        gagne = np.bincount(systeme[prouve & ~avant], minlength=len(ouvert))
-        # What moved far enough in fractions of units, but proved little, is worth one search in whole ones.
-        promis = np.bincount(systeme[cibles[atteint[cibles]]], minlength=len(ouvert))
-        for n in np.flatnonzero((promis > 2 * gagne) & (promis > 4)):
-            _essayer(etat, reduit, np.array([n]), cibles, k, sens, besoin, prouve, atteint, en_entiers=True)
-        gagne = np.bincount(systeme[prouve & ~avant], minlength=len(ouvert))
+            _essayer(etat, reduit, bloc, cibles, k, sens, besoin, prouve, traverse)
+        voulu = np.bincount(systeme[cibles], minlength=reduit.combien)
+        gagne = np.bincount(systeme[prouve & ~avant], minlength=reduit.combien)
         ouvert &= (gagne > 0) | (pas < reste)
         pas[gagne < 0.5 * voulu] *= 3
-        tour += 1
+    return prouve, traverse
 
 
 def _blocs(systemes: np.ndarray, reduit: _Reduit) -> list[np.ndarray]:
     """The systems named, in groups that fill one call of the solver."""
     uniques = np.unique(systemes)
-    taille = np.bincount(reduit.systeme)[uniques]
-    numero = np.cumsum(taille) // BLOC
+    numero = np.cumsum(reduit.taille[uniques]) // BLOC
     return [uniques[numero == n] for n in np.unique(numero)]
 
 
 def _essayer(etat: _Etat, reduit: _Reduit, bloc: np.ndarray, cibles: np.ndarray, k: np.ndarray, sens: np.ndarray, besoin: np.ndarray,
-             prouve: np.ndarray, atteint: np.ndarray, en_entiers: bool = False) -> None:  # fmt: skip
-    """Moves the targets of some systems together; marks in ``prouve`` all that this proves, in ``atteint`` those that went
-    far enough, be it in fractions."""
+             prouve: np.ndarray, traverse: np.ndarray) -> None:  # fmt: skip
+    """Moves the targets of some systems together; marks in ``prouve`` all that this proves, in ``traverse`` the classes with
+    shown cells that the proofs need."""
     from scipy.sparse import csr_matrix, hstack, vstack
 
     dans = np.isin(reduit.systeme, bloc)
@@ -286,96 +335,138 @@ def _essayer(etat: _Etat, reduit: _Reduit, bloc: np.ndarray, cibles: np.ndarray,
     lignes = np.flatnonzero(np.isin(reduit.ligne_systeme, bloc))
     mes = cibles[dans[k[cibles]]]
     n, m, q = len(colonnes), len(lignes), len(mes)
-    partie = reduit.matrice[lignes][:, colonnes]
+    partie, haut, bas, cout = (
+        reduit.matrice[lignes][:, colonnes],
+        reduit.haut[colonnes],
+        reduit.bas[colonnes],
+        reduit.cout[colonnes],
+    )
+    payant = cout > 0
     # A target counts up to its need: t ≤ movement in its direction.
-    vers = csr_matrix((np.where(sens[mes] == 0, -1.0, 1.0), (np.arange(q), np.searchsorted(colonnes, k[mes]))), shape=(q, n))
+    vers = csr_matrix(
+        (np.where(sens[mes] == 0, -1.0, 1.0), (np.arange(q), np.searchsorted(colonnes, k[mes]))), shape=(q, n)
+    )
     un = csr_matrix((np.ones(q), (np.arange(q), np.arange(q))), shape=(q, q))
-    etat.appels += 1
-    x, sur = _milp(
-        np.concatenate([np.zeros(n), -1.0 / besoin[mes]]), vstack([hstack([partie, csr_matrix((m, q))]), hstack([vers, un])]),
-        np.concatenate([-reduit.bas[colonnes], np.zeros(q)]), np.concatenate([reduit.haut[colonnes], besoin[mes]]),
+    if payant.any():
+        # Movements are paid for, up and down, those of hidden cells very little: enough for the movement to be short, and a
+        # short one is rarely fractional.
+        aller = np.maximum(cout, CACHEE)
+        gain, mouvement, cible = np.concatenate([aller, aller]), [partie, -partie], [vers, -vers]
+        bornes = np.zeros(2 * n), np.concatenate([haut, bas])
+    else:
+        gain, mouvement, cible, bornes = np.zeros(n), [partie], [vers], (-bas, haut)
+    enjeu = ENJEU if payant.any() else 1.0
+    x = _programme(
+        np.concatenate([gain, -enjeu / besoin[mes]]), vstack([hstack([*mouvement, csr_matrix((m, q))]), hstack([*cible, un])]),
+        np.concatenate([bornes[0], np.zeros(q)]), np.concatenate([bornes[1], besoin[mes]]),
         np.concatenate([np.zeros(m), np.full(q, -np.inf)]), np.zeros(m + q),
-        np.concatenate([reduit.entier[colonnes], np.zeros(q, dtype=bool)]) if en_entiers else None,
     )  # fmt: skip
-    if x is None and en_entiers:
-        return
-    if x is None or not (sur or en_entiers):
+    etat.appels += 1
+    if x is None:
         raise RuntimeError("HiGHS n'a pas trouvé de solution à un programme qui en a toujours une")
-    atteint[mes] = x[n:] >= besoin[mes] * (1 - TOLERANCE)
-    delta = np.where(reduit.entier[colonnes], np.rint(x[:n]), x[:n])
-    delta = np.clip(delta, -reduit.bas[colonnes], reduit.haut[colonnes])
+    delta = x[:n] - x[n : 2 * n] if payant.any() else x[:n]
+    delta = np.where(reduit.entier[colonnes], np.rint(delta), delta)
+    delta[np.abs(delta) < TOLERANCE] = 0.0
+    delta = np.clip(delta, -bas, haut)
     # What moves falls into pieces that share no relation: each is a movement by itself, and a proof when it holds to the
-    # last unit, whatever the others are worth.
-    piece, combien = _composantes(partie, np.flatnonzero(delta))
-    morceau = np.full(n, combien)
-    morceau[np.flatnonzero(delta)] = piece
-    fautive = np.abs(partie @ delta) > TOLERANCE * (1 + abs(partie) @ np.abs(delta))
+    # last unit, whatever the others are worth. Turned round, it is another where all bounds allow it.
+    morceau, combien = np.full(n, -1), 0
+    morceau[np.flatnonzero(delta)], combien = _composantes(partie, np.flatnonzero(delta))
     tient = np.ones(combien + 1, dtype=bool)
-    touche = partie[np.flatnonzero(fautive)].tocoo().col
-    tient[morceau[touche[delta[touche] != 0]]] = False
+    fautives = np.flatnonzero(np.abs(partie @ delta) > TOLERANCE * (1 + abs(partie) @ np.abs(delta)))
+    tient[morceau[partie[fautives].indices]] = False
+    tourne = tient.copy()
+    tourne[morceau[(-delta > haut) | (delta > bas)]] = False
+    tient[-1] = tourne[-1] = False
     tous = np.flatnonzero(dans[k])
-    mouvement = delta[np.searchsorted(colonnes, k[tous])] * np.where(sens[tous] == 0, 1.0, -1.0)
-    prouve[tous] |= tient[morceau[np.searchsorted(colonnes, k[tous])]] & (mouvement >= besoin[tous] * (1 - TOLERANCE))
+    tous = tous[~prouve[tous]]
+    ici = np.searchsorted(colonnes, k[tous])
+    vers_la = delta[ici] * np.where(sens[tous] == 0, 1.0, -1.0)
+    assez = besoin[tous] * (1 - TOLERANCE)
+    trouve = (tient[morceau[ici]] & (vers_la >= assez)) | (tourne[morceau[ici]] & (-vers_la >= assez))
+    prouve[tous[trouve]] = True
+    utiles = np.zeros(combien + 1, dtype=bool)
+    utiles[morceau[ici[trouve]]] = True
+    utiles[-1] = False
+    traverse[colonnes[utiles[morceau]]] = True
 
 
 # --- secondary cells --------------------------------------------------------------------------------------------
 
 
 def _completer(etat: _Etat) -> None:
-    """Gives a companion to each cell that is alone in a relation: the cheapest one of it that is big enough.
+    """Gives a companion to each hidden cell that a relation taken alone holds too closely: the cheapest one that is enough.
 
-    A companion that serves other lonely cells costs less, one that would be lonely elsewhere costs more.
+    In a relation, a cell moves as far as the other hidden ones can give way. A companion that serves other relations costs
+    less, one that would be alone in another costs more.
     """
     p = etat.p
-    exige = etat.exige.max(axis=0) * ~etat.impossible.any(axis=0)
+    m = etat.lignes.shape[0]
+    coo = etat.lignes.tocoo()
+    ligne, col, positif = coo.row, coo.col, coo.data > 0
+    exige = np.where(etat.impossible, 0.0, etat.exige)
+    # How far each cell can take its relation up and down, and is asked to.
+    monte, baisse = np.where(positif, np.inf, p.valeur[col]), np.where(positif, p.valeur[col], np.inf)
+    veut_monter, veut_baisser = (
+        np.where(positif, exige[0, col], exige[1, col]),
+        np.where(positif, exige[1, col], exige[0, col]),
+    )
     while True:
-        libre = etat.cache & ~p.connu
-        nombre = etat.presence @ libre.astype(np.int32)
-        demande = etat.presence @ np.where(libre, exige, 0.0)
-        lignes = np.flatnonzero((nombre == 1) & (demande > 0))
-        if not len(lignes):
+        libre = (etat.cache & ~p.connu)[col]
+        manque = np.zeros((2, m))
+        for n, (voulu, contraire) in enumerate(((veut_monter, baisse), (veut_baisser, monte))):
+            autres = _autres(ligne, np.where(libre, contraire, 0.0), m)
+            defaut = np.where(libre, voulu - autres, 0.0)
+            np.maximum.at(manque[n], ligne, np.where(defaut > TOLERANCE * (1 + voulu), defaut, 0.0))
+        besoin = manque[:, ligne]
+        possible = (
+            ~etat.cache[col] & ~p.connu[col] & (besoin.max(axis=0) > 0) & (baisse >= besoin[0]) & (monte >= besoin[1])
+        )
+        if not possible.any():
             return
-        sous = etat.lignes[lignes].tocoo()
-        possible = ~etat.cache[sous.col] & ~p.connu[sous.col] & (p.valeur[sous.col] >= demande[lignes[sous.row]])
-        ligne, col = sous.row[possible], sous.col[possible]
-        if not len(col):
-            return
-        seules, vides = ((nombre == n).astype(np.int32) @ etat.presence for n in (1, 0))
-        cout = p.cout[col] * (1 + vides[col]) / (1 + seules[col])
-        ordre = np.lexsort((col, cout, ligne))
-        ligne, col = ligne[ordre], col[ordre]
-        etat.cache[col[np.r_[True, ligne[1:] != ligne[:-1]]]] = True
+        nombre = np.bincount(ligne, libre, minlength=m)
+        serre = (manque.max(axis=0) > 0).astype(float)
+        seules, vides = (np.bincount(col, v[ligne], minlength=etat.n) for v in (serre, (nombre == 0).astype(float)))
+        r, c = ligne[possible], col[possible]
+        ordre = np.lexsort((c, p.cout[c] * (1 + vides[c]) / seules[c], r))
+        r, c = r[ordre], c[ordre]
+        etat.cache[c[np.r_[True, r[1:] != r[:-1]]]] = True
 
 
-def _chercher(etat: _Etat, systeme: np.ndarray, sens: np.ndarray, cellules: np.ndarray) -> None:
-    """Takes failing (direction, cell) pairs one by one: each is proved, with what must be hidden for it, or impossible.
+def _chercher(etat: _Etat) -> None:
+    """Takes failing (direction, cell) pairs one by one: each is proved, with what must be hidden for it, or given up, until
+    the effort is spent.
 
     The program of least cost looks close to the cell first, then further, then in the whole system; in fractions of units
     first, then in whole ones. The movement that it finds is the proof, and often proves others on the way.
     """
-    for s, cellule in sorted(zip(sens.tolist(), cellules.tolist(), strict=True), key=lambda e: (-etat.exige[e], e[1], e[0])):
-        if etat.prouve[s, cellule]:
+    sens, cellules = np.nonzero(etat.a_prouver())
+    for s, cellule in sorted(
+        zip(sens.tolist(), cellules.tolist(), strict=True), key=lambda e: (-etat.exige[e], e[1], e[0])
+    ):
+        if etat.prouve[s, cellule] or etat.effort >= EFFORT:
             continue
-        for pas, en_entiers in ((2, False), (2, True), (3, False), (3, True), (None, False), (None, True)):
-            colonnes = _autour(etat, systeme, cellule, pas)
-            trouve = _moindre_cout(etat, colonnes, s, cellule, en_entiers)
-            if trouve is not None:
+        for pas, en_entiers in PORTEES:
+            colonnes = _autour(etat, np.array([cellule]), pas)
+            if en_entiers and len(colonnes) > ENTIERS:
+                continue
+            etat.effort += len(colonnes)
+            if (trouve := _moindre_cout(etat, colonnes, s, cellule, en_entiers)) is not None:
                 _retenir(etat, colonnes, trouve)
                 break
         else:
             etat.impossible[s, cellule] = True
 
 
-def _autour(etat: _Etat, systeme: np.ndarray, cellule: int, pas: int | None) -> np.ndarray:
-    """Unknown or hideable cells within so many relations of one, or all those of its system."""
+def _autour(etat: _Etat, cellules: np.ndarray, pas: int | None) -> np.ndarray:
+    """Unknown or hideable cells within so many relations of some, or all those of their systems."""
     if pas is None:
-        return np.flatnonzero(systeme == systeme[cellule])
-    vues = np.array([cellule])
+        return np.flatnonzero(np.isin(etat.systeme, etat.systeme[cellules]) & ~etat.p.connu)
     for _ in range(pas):
-        lignes = np.unique(etat.colonnes[:, vues].indices)
-        vues = np.unique(etat.lignes[lignes].indices)
-        vues = vues[~etat.p.connu[vues]]
-    return vues
+        lignes = np.unique(etat.colonnes[:, cellules].indices)
+        cellules = np.unique(etat.lignes[lignes].indices)
+        cellules = cellules[~etat.p.connu[cellules]]
+    return cellules
 
 
 def _moindre_cout(etat: _Etat, colonnes: np.ndarray, sens: int, cellule: int, en_entiers: bool) -> np.ndarray | None:
@@ -390,24 +481,23 @@ def _moindre_cout(etat: _Etat, colonnes: np.ndarray, sens: int, cellule: int, en
     montre, entier = ~etat.cache[colonnes], p.entier[colonnes]
     matrice = etat.colonnes[:, colonnes]
     matrice = matrice[np.unique(matrice.indices)]
-    cible, signe, besoin = int(np.searchsorted(colonnes, cellule)), 1.0 if sens == 0 else -1.0, etat.exige[sens, cellule]
-    # Up and down movements of shown cells are paid for; hidden cells move for free; the target moves, whatever it takes.
-    bas, haut = -p.valeur[colonnes], np.full(n, np.inf)
-    bas[montre] = 0.0
-    bas[cible] = haut[cible] = signe * besoin
-    descente = np.flatnonzero(montre)
+    cible, besoin = int(np.searchsorted(colonnes, cellule)), etat.exige[sens, cellule]
+    # Up and down movements are paid for, those of hidden cells very little: enough for the movement to be short, and a
+    # short one is rarely fractional. The target moves, whatever it takes.
+    haut, bas = np.full(n, np.inf), p.valeur[colonnes].copy()
+    haut[cible] = besoin if sens == 0 else 0.0
+    bas[cible] = 0.0 if sens == 0 else besoin
+    cout = np.where(montre, p.cout[colonnes], CACHEE)
     etat.appels += 1
-    x, _ = _milp(
-        np.concatenate([np.where(montre, p.cout[colonnes], 0.0), p.cout[colonnes[descente]]]),
-        hstack([matrice, -matrice[:, descente]], format="csr"),
-        np.concatenate([bas, np.zeros(len(descente))]), np.concatenate([haut, p.valeur[colonnes[descente]]]),
-        np.zeros(matrice.shape[0]), np.zeros(matrice.shape[0]),
-        np.concatenate([entier, entier[descente]]) if en_entiers else None,
+    x = _programme(
+        np.concatenate([cout, cout]), hstack([matrice, -matrice], format="csr"),
+        np.concatenate([np.where(np.arange(n) == cible, haut, 0.0), np.where(np.arange(n) == cible, bas, 0.0)]),
+        np.concatenate([haut, bas]), np.zeros(matrice.shape[0]), np.zeros(matrice.shape[0]),
+        np.concatenate([entier, entier]) if en_entiers else None,
     )  # fmt: skip
     if x is None:
         return None
-    delta = x[:n].copy()
-    delta[descente] -= x[n:]
+    delta = x[:n] - x[n:]
     delta = np.where(entier, np.rint(delta), delta)
     delta[np.abs(delta) < TOLERANCE] = 0.0
     ecart = np.abs(matrice @ delta) > TOLERANCE * (1 + abs(matrice) @ np.abs(delta))
@@ -421,22 +511,34 @@ def _retenir(etat: _Etat, colonnes: np.ndarray, delta: np.ndarray) -> None:
         etat.prouve[sens, colonnes] |= (mouvement > 0) & (mouvement >= etat.exige[sens, colonnes] * (1 - TOLERANCE))
 
 
+def _fermer(etat: _Etat, cellules: np.ndarray, pas: int | None) -> None:
+    """Hides all that stands within so many relations of cells without a proof, and proves what that allows."""
+    etat.cache[_autour(etat, cellules, pas)] = True
+    etat.impossible[:] = False
+    _completer(etat)
+    _prouver_tout(etat)
+
+
 # --- solver -----------------------------------------------------------------------------------------------------
 
 
-def _milp(cout: np.ndarray, matrice: Any, bas: np.ndarray, haut: np.ndarray, lb: np.ndarray, ub: np.ndarray,
-          entier: np.ndarray | None = None) -> tuple[np.ndarray | None, bool]:  # fmt: skip
-    """Minimises ``cout`` under ``lb ≤ matrice x ≤ ub`` and bounds, with HiGHS: (what it found or None, whether it is sure).
+def _programme(cout: np.ndarray, matrice: Any, bas: np.ndarray, haut: np.ndarray, lb: np.ndarray, ub: np.ndarray,
+               entier: np.ndarray | None = None) -> np.ndarray | None:  # fmt: skip
+    """Minimises ``cout`` under ``lb ≤ matrice x ≤ ub`` and bounds, with HiGHS; None when nothing was found.
 
-    A search in whole numbers that reaches its bound of branches gives what it has, and is not sure.
+    A search in whole numbers that reaches its bound of branches gives what it has.
     """
     from scipy.optimize import Bounds, LinearConstraint, milp
 
-    found = milp(
-        cout, integrality=None if entier is None else entier.astype(int), bounds=Bounds(bas, haut),
-        constraints=LinearConstraint(matrice, lb, ub), options={"node_limit": NOEUDS, "mip_rel_gap": 0.05},
-    )  # fmt: skip
-    return found.x, found.status == 0
+    # Programs in fractions are small and solved from scratch: what presolving takes is more than what it saves.
+    options = {"node_limit": NOEUDS, "mip_rel_gap": 0.05, "presolve": entier is not None}
+    return milp(
+        cout,
+        integrality=None if entier is None else entier.astype(int),
+        bounds=Bounds(bas, haut),
+        constraints=LinearConstraint(matrice, lb, ub),
+        options=options,
+    ).x
 
 
 def _composantes(lignes: csr_matrix, colonnes: np.ndarray) -> tuple[np.ndarray, int]:
@@ -501,10 +603,13 @@ class Liens:
     rapports: pl.DataFrame
 
 
-def secret(cellules: pl.DataFrame, liens: Liens, regles: Regles, anterieures: Sequence[pl.DataFrame] = ()) -> pl.DataFrame:
+def secret(
+    cellules: pl.DataFrame, liens: Liens, regles: Regles, anterieures: Sequence[pl.DataFrame] = ()
+) -> pl.DataFrame:
     """Status of each cell of a release: published, hidden as sensitive, or hidden for another's sake.
 
-    ``cellules``: ``CLE``, valeur, nature, contributeurs, part_dominante, montree (some public table shows it). ``anterieures``:
+    ``cellules``: ``CLE``, valeur, nature, contributeurs, part_dominante, montree (some public table shows it) and, where
+    known, chiffres (how many published figures are lost when it is hidden). ``anterieures``:
     results of this function for the earlier public releases. Returns ``CLE``, valeur, nature, statut, regle, haut, bas
     (protection proved, in the unit of the value), sans_preuve; complements stand in it as cells of their own, not shown.
     Raises ValueError when two cells have one key.
@@ -514,16 +619,13 @@ def secret(cellules: pl.DataFrame, liens: Liens, regles: Regles, anterieures: Se
     double = cellules.filter(pl.struct(CLE).is_duplicated())
     if double.height:
         raise ValueError(f"cellule en double : {double.select(CLE).row(0)}")
-    courantes = _sensibles(cellules.select([*CLE, "valeur", "nature", "contributeurs", "part_dominante", "montree"]), liens, regles)
+    courantes = _sensibles(
+        cellules.select([*CLE, "valeur", "nature", "contributeurs", "part_dominante", "montree"]), liens, regles
+    )
     vintages = [courantes, *(a.select(courantes.columns) for a in anterieures)]
-    variables = (
-        pl.concat(
-            [v.with_columns(pl.lit(i).alias("version")) for i, v in enumerate(vintages)]
-        )
-        .with_columns(
-            (pl.col("statut") == PUBLIE).alias("vue"),
-            pl.col("statut").is_in([PRIMAIRE, SECONDAIRE]).alias("cachee"),
-        )
+    variables = pl.concat([v.with_columns(pl.lit(i).alias("version")) for i, v in enumerate(vintages)]).with_columns(
+        (pl.col("statut") == PUBLIE).alias("vue"),
+        pl.col("statut").is_in([PRIMAIRE, SECONDAIRE]).alias("cachee"),
     )
     passe = pl.col("version") > 0
     variables = (
@@ -534,12 +636,17 @@ def secret(cellules: pl.DataFrame, liens: Liens, regles: Regles, anterieures: Se
             (pl.col("cachee") & passe).any().alias("gardee"),
             (pl.col("version") == 0).any().alias("courante"),
             pl.col("statut").filter(~passe).first().alias("statut"),
-            pl.col("haut").max(), pl.col("bas").max(),
+            pl.col("haut").max(),
+            pl.col("bas").max(),
         )
         .sort(*CLE, "valeur")
         .with_row_index("variable")
     )
     lignes = _relations(vintages, variables, liens)
+    chiffres = pl.col("chiffres") if "chiffres" in cellules.columns else pl.lit(1).alias("chiffres")
+    perdus = variables.select(CLE).join(
+        cellules.select(*CLE, chiffres), on=list(CLE), how="left", maintain_order="left"
+    )["chiffres"]
     nature = variables["nature"]
     montant, entier = (nature == MONTANT).to_numpy(), (nature == EFFECTIF).to_numpy()
     echelle = np.where(montant, 1e-3, 1.0)  # amounts in thousands: the solver's tolerances are absolute
@@ -547,22 +654,30 @@ def secret(cellules: pl.DataFrame, liens: Liens, regles: Regles, anterieures: Se
     statut = variables["statut"]
     montree = ((statut == PUBLIE) & ~variables["gardee"]).fill_null(False).to_numpy()
     connue = variables["connue"].to_numpy()
-    niveau = variables["territoire_niveau"].replace_strict(POIDS_NIVEAU, default=1.0, return_dtype=pl.Float64).to_numpy()
+    niveau = (
+        variables["territoire_niveau"].replace_strict(POIDS_NIVEAU, default=1.0, return_dtype=pl.Float64).to_numpy()
+    )
     fait = proteger(
         Probleme(
             lignes=lignes, valeur=np.where(nature == PONDEREE, np.inf, valeur * echelle), entier=entier, connu=connue, cache=~montree,
             haut=variables["haut"].to_numpy() * echelle, bas=variables["bas"].to_numpy() * echelle,
-            cout=niveau * (1 + np.log2(1 + np.abs(valeur) * np.where(montant, 1e-4, 1.0))),
+            cout=niveau * perdus.fill_null(1).clip(1).to_numpy() * (1 + np.log2(1 + np.abs(valeur) * np.where(montant, 1e-4, 1.0))),
+            periode=variables.select(pl.struct("periode_debut", "periode_fin").rank("dense")).to_series().to_numpy(),
+            fin=~variables["territoire_niveau"].is_in(["region", "national"]).to_numpy(),
         )
     )  # fmt: skip
     return (
         variables.with_columns(
-            pl.Series("cache", fait.cache), pl.Series("sans_preuve", fait.sans_preuve),
+            pl.Series("cache", fait.cache),
+            pl.Series("sans_preuve", fait.sans_preuve),
         )
         .filter("courante")
         .join(courantes.select(*CLE, "regle"), on=list(CLE), how="left")
         .with_columns(
-            pl.when((pl.col("statut") == PUBLIE) & pl.col("cache")).then(pl.lit(SECONDAIRE)).otherwise(pl.col("statut")).alias("statut")
+            pl.when((pl.col("statut") == PUBLIE) & pl.col("cache"))
+            .then(pl.lit(SECONDAIRE))
+            .otherwise(pl.col("statut"))
+            .alias("statut")
         )
         .select(*courantes.columns, "sans_preuve")
         .sort(*CLE)
@@ -582,7 +697,7 @@ def vide() -> pl.DataFrame:
 
 
 # A total serves more readers than a part: hiding it costs more.
-POIDS_NIVEAU = {"national": 4.0, "region": 2.0}
+POIDS_NIVEAU = {"national": 1000.0, "region": 3.0}
 
 
 def _sensibles(cellules: pl.DataFrame, liens: Liens, regles: Regles) -> pl.DataFrame:
@@ -621,8 +736,15 @@ def _sensibles(cellules: pl.DataFrame, liens: Liens, regles: Regles) -> pl.DataF
         .when((pl.col("nature") == PONDEREE) & petit(pl.col("contributeurs"))).then(pl.lit("poids sous le seuil"))
     )  # fmt: skip
     # A mean near zero still has a scale: that of its weight.
-    taille = pl.when(pl.col("nature") == PONDEREE).then(pl.max_horizontal(pl.col("valeur").abs(), pl.col("contributeurs"))).otherwise("valeur")
-    marge_somme = pl.when(pl.col("regle").is_not_null()).then(regles.marge_montant).otherwise(regles.marge_montant_secondaire) * taille
+    taille = (
+        pl.when(pl.col("nature") == PONDEREE)
+        .then(pl.max_horizontal(pl.col("valeur").abs(), pl.col("contributeurs")))
+        .otherwise("valeur")
+    )
+    marge_somme = (
+        pl.when(pl.col("regle").is_not_null()).then(regles.marge_montant).otherwise(regles.marge_montant_secondaire)
+        * taille
+    )
     trouvees = (
         cellules.join(vus, on=list(CLE), how="left")
         .with_columns(pl.col("complement_petit", "denominateur_petit").fill_null(False))
@@ -660,7 +782,9 @@ def _sensibles(cellules: pl.DataFrame, liens: Liens, regles: Regles) -> pl.DataF
     # What nobody shows and no rule protects is only a slack of the system.
     demande = pl.when((pl.col("statut") == NON_MONTRE) & pl.col("regle").is_null()).then(0.0)
     return (
-        pl.concat([trouvees.select(colonnes), complements.select(colonnes), restes.select(colonnes)], how="vertical_relaxed")
+        pl.concat(
+            [trouvees.select(colonnes), complements.select(colonnes), restes.select(colonnes)], how="vertical_relaxed"
+        )
         .with_columns(demande.otherwise(pl.col("haut")).alias("haut"), demande.otherwise(pl.col("bas")).alias("bas"))
         .sort(*CLE)
     )
@@ -673,14 +797,21 @@ def _relations(vintages: Sequence[pl.DataFrame], variables: pl.DataFrame, liens:
 
     # A cell that keeps its value from one release to the next is one variable: the attacker may know that nothing changed.
     par_version = [v.join(variables.select(*CLE, "valeur", "variable"), on=[*CLE, "valeur"]) for v in vintages]
-    triplets = pl.concat([_triplets(v, liens).with_columns(pl.lit(i).alias("version")) for i, v in enumerate(par_version)])
+    triplets = pl.concat(
+        [_triplets(v, liens).with_columns(pl.lit(i).alias("version")) for i, v in enumerate(par_version)]
+    )
     if len(vintages) > 1:
-        memes = triplets.sort("version", "ligne", "variable").group_by("version", "ligne", maintain_order=True).agg("variable", "poids")
+        memes = (
+            triplets.sort("version", "ligne", "variable")
+            .group_by("version", "ligne", maintain_order=True)
+            .agg("variable", "poids")
+        )
         triplets = memes.unique(["variable", "poids"], keep="first", maintain_order=True).explode("variable", "poids")
     triplets = triplets.with_columns(pl.struct("version", "ligne").rank("dense").sub(1).alias("rang"))
     forme = (int(triplets["rang"].max() or 0) + 1, variables.height)
     return coo_matrix(
-        (triplets["poids"].to_numpy().astype(float), (triplets["rang"].to_numpy(), triplets["variable"].to_numpy())), shape=forme
+        (triplets["poids"].to_numpy().astype(float), (triplets["rang"].to_numpy(), triplets["variable"].to_numpy())),
+        shape=forme,
     ).tocsr()
 
 
@@ -694,7 +825,11 @@ def _triplets(cellules: pl.DataFrame, liens: Liens) -> pl.DataFrame:
 
     def ajouter(nom: str, membres: pl.DataFrame, cle: list[str]) -> None:
         sortie.append(
-            membres.select(pl.concat_str([pl.lit(nom), *cle], separator="|").alias("ligne"), "variable", pl.col("poids").cast(pl.Float64))
+            membres.select(
+                pl.concat_str([pl.lit(nom), *cle], separator="|").alias("ligne"),
+                "variable",
+                pl.col("poids").cast(pl.Float64),
+            )
         )
 
     # Territories: each total is the sum of the level just below it; a nation of regions where the measure has regions.
@@ -704,14 +839,26 @@ def _triplets(cellules: pl.DataFrame, liens: Liens) -> pl.DataFrame:
         hierarchie, on=["membre_niveau", "membre_code"]
     )
     lies = lies.join(
-        niveaux.filter(pl.col("present") == "region").select("mesure_id", pl.lit(True).alias("a_regions")), on="mesure_id", how="left"
-    ).filter(~((pl.col("membre_niveau") == "departement") & (pl.col("parent_niveau") == "national") & pl.col("a_regions").fill_null(False)))
+        niveaux.filter(pl.col("present") == "region").select("mesure_id", pl.lit(True).alias("a_regions")),
+        on="mesure_id",
+        how="left",
+    ).filter(
+        ~(
+            (pl.col("membre_niveau") == "departement")
+            & (pl.col("parent_niveau") == "national")
+            & pl.col("a_regions").fill_null(False)
+        )
+    )
     cle = ["mesure_id", "parent_niveau", "parent_code", "periode_debut", "periode_fin"]
     parents = nues.rename({"territoire_niveau": "parent_niveau", "territoire_code": "parent_code"})
     lies = lies.join(parents.select(*cle, pl.col("variable").alias("total")), on=cle)
-    ajouter("territoire", lies.select(*cle, "membre_niveau", "variable", pl.lit(1).alias("poids")), [*cle, "membre_niveau"])
     ajouter(
-        "territoire", lies.select(*cle, "membre_niveau", pl.col("total").alias("variable"), pl.lit(-1).alias("poids")).unique(), [*cle, "membre_niveau"]
+        "territoire", lies.select(*cle, "membre_niveau", "variable", pl.lit(1).alias("poids")), [*cle, "membre_niveau"]
+    )
+    ajouter(
+        "territoire",
+        lies.select(*cle, "membre_niveau", pl.col("total").alias("variable"), pl.lit(-1).alias("poids")).unique(),
+        [*cle, "membre_niveau"],
     )
     # Periods: a period that contains others is the sum of the longest of them.
     periodes = nues.select("mesure_id", "periode_debut", "periode_fin").unique()
@@ -720,9 +867,22 @@ def _triplets(cellules: pl.DataFrame, liens: Liens) -> pl.DataFrame:
         & ((pl.col("periode_debut") > pl.col("periode_debut_tout")) | (pl.col("periode_fin") < pl.col("periode_fin_tout")))
     )  # fmt: skip
     entre = dedans.join(
-        dedans.rename({"periode_debut": "d", "periode_fin": "f", "periode_debut_tout": "periode_debut", "periode_fin_tout": "periode_fin"}),
+        dedans.rename(
+            {
+                "periode_debut": "d",
+                "periode_fin": "f",
+                "periode_debut_tout": "periode_debut",
+                "periode_fin_tout": "periode_fin",
+            }
+        ),
         on=["mesure_id", "periode_debut", "periode_fin"],
-    ).select("mesure_id", pl.col("d").alias("periode_debut"), pl.col("f").alias("periode_fin"), "periode_debut_tout", "periode_fin_tout")
+    ).select(
+        "mesure_id",
+        pl.col("d").alias("periode_debut"),
+        pl.col("f").alias("periode_fin"),
+        "periode_debut_tout",
+        "periode_fin_tout",
+    )
     dedans = dedans.join(entre, on=entre.columns, how="anti")
     if dedans.height:
         cle = ["mesure_id", "territoire_niveau", "territoire_code", "periode_debut_tout", "periode_fin_tout"]
@@ -733,26 +893,32 @@ def _triplets(cellules: pl.DataFrame, liens: Liens) -> pl.DataFrame:
         ajouter("periode", ans.select(*cle, pl.col("total").alias("variable"), pl.lit(-1).alias("poids")).unique(), cle)
     # Part-whole relations between measures, and complements.
     if liens.relations.height:
-        unis = nues.join(liens.relations.select("relation_id", "mesure_id", pl.col("coefficient").alias("poids")), on="mesure_id")
+        unis = nues.join(
+            liens.relations.select("relation_id", "mesure_id", pl.col("coefficient").alias("poids")), on="mesure_id"
+        )
         ajouter("mesure", unis, ["relation_id", *lieu])
     complements = nues.filter(pl.col("mesure_id").str.starts_with(f"{COMPLEMENT} ")).with_columns(
         pl.col("mesure_id").str.strip_prefix(f"{COMPLEMENT} ").str.split_exact(" / ", 1).struct.rename_fields(["numerateur", "denominateur"])
         .alias("rapport")
     ).unnest("rapport")  # fmt: skip
     for colonne, poids in (("numerateur", 1), ("denominateur", -1)):
-        autre = complements.select("mesure_id", *lieu, colonne).join(nues.rename({"mesure_id": colonne}), on=[colonne, *lieu])
+        autre = complements.select("mesure_id", *lieu, colonne).join(
+            nues.rename({"mesure_id": colonne}), on=[colonne, *lieu]
+        )
         ajouter("complement", autre.with_columns(pl.lit(poids).alias("poids")), ["mesure_id", *lieu])
     ajouter("complement", complements.with_columns(pl.lit(1).alias("poids")), ["mesure_id", *lieu])
     # Perimeters, and what lies out of them, against the nation. Where they overlap, no subtraction holds.
-    tenues = nues.filter(pl.col("territoire_niveau") == "perimetre").join(
-        cellules.select(*CLE, "valeur"), on=list(CLE)
-    )
+    tenues = nues.filter(pl.col("territoire_niveau") == "perimetre").join(cellules.select(*CLE, "valeur"), on=list(CLE))
     if tenues.height:
         place = ["mesure_id", "periode_debut", "periode_fin"]
-        nation = cellules.filter((pl.col("territoire_niveau") == "national") & ~pl.col("mesure_id").str.contains(f"^({RESTE}|{COMPLEMENT}) "))
+        nation = cellules.filter(
+            (pl.col("territoire_niveau") == "national") & ~pl.col("mesure_id").str.contains(f"^({RESTE}|{COMPLEMENT}) ")
+        )
         sommes = tenues.group_by(place).agg(pl.col("valeur").sum().alias("tenu")).join(nation, on=place)
         sommes = sommes.filter((pl.col("tenu") <= pl.col("valeur") + 1e-4).all().over("mesure_id"))
-        reste = nues.filter(pl.col("mesure_id").str.starts_with(f"{RESTE} ")).with_columns(pl.col("mesure_id").str.strip_prefix(f"{RESTE} "))
+        reste = nues.filter(pl.col("mesure_id").str.starts_with(f"{RESTE} ")).with_columns(
+            pl.col("mesure_id").str.strip_prefix(f"{RESTE} ")
+        )
         un = pl.lit(1).alias("poids")
         ajouter("perimetre", tenues.join(sommes.select(place), on=place).select(*place, "variable", un), place)
         ajouter("perimetre", reste.join(sommes.select(place), on=place).select(*place, "variable", un), place)
