@@ -57,15 +57,17 @@ def test_run_asks_nothing_of_the_network(embedded: Run) -> None:
     assert embedded.network == "", "le passage embarqué a voulu joindre le réseau"
 
 
-def test_run_is_within_a_minute_and_two_gibibytes(embedded: Run) -> None:
-    assert embedded.seconds <= 60
-    assert 50 << 20 < embedded.peak <= 2 << 30
+def test_run_is_within_ninety_seconds_and_three_gibibytes(embedded: Run) -> None:
+    assert embedded.seconds <= 90
+    assert 50 << 20 < embedded.peak <= 3 << 30
 
 
 def test_run_writes_only_below_its_home(embedded: Run) -> None:
     assert embedded.outside == {name: [] for name in embedded.outside}
     assert embedded.checkout_before == embedded.checkout_after
-    assert {p.name for p in embedded.home.root.iterdir()} == {"snapshots", "work", "releases", "dagster"}
+    assert {p.name for p in embedded.home.root.iterdir()} == {
+        "snapshots", "work", "releases", "evaluateurs", "dagster", "depot", "registre", "restreint", "retours", "estimations",
+    }  # fmt: skip
     with sqlite3.connect(f"file:{embedded.home.dagster / 'history' / 'runs.db'}?mode=ro", uri=True) as runs:
         assert runs.execute("select count(*) from runs where status = 'SUCCESS'").fetchone()[0] >= 2
 
@@ -99,7 +101,7 @@ def test_46_interventions_each_with_both_kinds_of_indicator(rows: Callable[[str]
 def test_every_declared_source_is_in_the_release(rows: Callable[[str], list[tuple]]) -> None:
     assert {r[0] for r in rows("select source_id from dim_source")} == set(load_sources())
     absent = {r[0] for r in rows("select source_id from mart_fraicheur where statut = 'non fournie'")}
-    assert absent == {s.source_id for s in load_sources().values() if s.meta.embarque == "non"}
+    assert absent == {s.source_id for s in load_sources().values() if s.meta.embarque == "non" and not any(d.demonstration for d in s.meta.livraisons)}
 
 
 def _published(archive: Path, year: int) -> list[dict]:
