@@ -45,7 +45,7 @@ PORTEES = (
     (None, True),
 )  # how far they look, whole units or not
 ENTIERS = 3_000  # columns of a search in whole units
-ENJEU = 1_000.0  # what moving a sensitive cell far enough is worth, against the cost of hiding others
+ENJEU = 100.0  # what proving a cell is worth at first, against the cost of hiding others; three times that in each round after
 CACHEE = 0.01  # cost of moving a cell that is hidden already, against 1 and more to hide one
 
 
@@ -95,6 +95,7 @@ class _Etat:
         self.prouve = np.zeros((2, self.n), dtype=bool)
         self.impossible = np.zeros((2, self.n), dtype=bool)
         self.appels = self.tours = self.effort = 0
+        self.enjeu = ENJEU
         self.systeme = np.full(self.n, -1)
         inconnues = np.flatnonzero(~probleme.connu)
         self.systeme[inconnues], _ = _composantes(self.lignes, inconnues)
@@ -136,6 +137,7 @@ def proteger(probleme: Probleme) -> Protection:
         etat.tours += 1
         for vue in etat.vues:
             _prouver(etat, vue, en_masquant=True)
+        etat.enjeu *= 3
         _completer(etat)
     _prouver_tout(etat)
     while etat.a_prouver().any() and etat.effort < EFFORT:
@@ -355,7 +357,7 @@ def _essayer(etat: _Etat, reduit: _Reduit, bloc: np.ndarray, cibles: np.ndarray,
         bornes = np.zeros(2 * n), np.concatenate([haut, bas])
     else:
         gain, mouvement, cible, bornes = np.zeros(n), [partie], [vers], (-bas, haut)
-    enjeu = ENJEU if payant.any() else 1.0
+    enjeu = etat.enjeu if payant.any() else 1.0
     x = _programme(
         np.concatenate([gain, -enjeu / besoin[mes]]), vstack([hstack([*mouvement, csr_matrix((m, q))]), hstack([*cible, un])]),
         np.concatenate([bornes[0], np.zeros(q)]), np.concatenate([bornes[1], besoin[mes]]),
@@ -569,8 +571,8 @@ RESTE = "hors perimetre"  # and of those that no perimeter holds: nation minus p
 class Regles:
     """Thresholds of R-SEC and protection intervals, declared in ``dbt_project.yml`` (``secret_*``).
 
-    A count stays possible ``marge_effectif`` above and below its value; where zero is nearer than that, what is missing
-    below is asked above. An amount that is sensitive stays possible ``marge_montant`` of its value on each side, and
+    A count stays possible ``marge_effectif`` above and below its value; where zero is nearer than that, or the whole of
+    which it is a part, what is missing on that side is asked on the other. An amount that is sensitive stays possible ``marge_montant`` of its value on each side, and
     one that is hidden for another's sake ``marge_montant_secondaire``.
     """
 
@@ -716,10 +718,35 @@ def _sensibles(cellules: pl.DataFrame, liens: Liens, regles: Regles) -> pl.DataF
         .filter((pl.col("n") <= pl.col("d")).all().over("numerateur", "denominateur"))
         .with_columns((pl.col("d") - pl.col("n")).alias("c"))
     )  # fmt: skip
-    vus = parts.group_by(pl.col("numerateur").alias("mesure_id"), *lieu).agg(
-        pl.col("c").min().alias("reste"),
-        petit(pl.col("c")).any().alias("complement_petit"),
-        petit(pl.col("d")).any().alias("denominateur_petit"),
+    # A part never exceeds its total either; what it leaves there is cells of their own, for which the rules speak.
+    totaux = liens.relations.filter(pl.col("coefficient") == -1).select(
+        "relation_id", pl.col("mesure_id").alias("denominateur")
+    )
+    parties = (
+        liens.relations.filter(pl.col("coefficient") == 1).select("relation_id", pl.col("mesure_id").alias("numerateur"))
+        .join(totaux, on="relation_id").select("numerateur", "denominateur").unique()
+        .join(comptes.rename({"mesure_id": "numerateur", "valeur": "n"}), on="numerateur")
+        .join(comptes.rename({"mesure_id": "denominateur", "valeur": "d"}), on=["denominateur", *lieu])
+    )  # fmt: skip
+    vus = (
+        pl.concat(
+            [
+                parts.select("numerateur", *lieu, "c", petit(pl.col("c")).alias("cp"), petit(pl.col("d")).alias("dp")),
+                parties.select(
+                    "numerateur",
+                    *lieu,
+                    (pl.col("d") - pl.col("n")).alias("c"),
+                    pl.lit(False).alias("cp"),
+                    pl.lit(False).alias("dp"),
+                ),
+            ]
+        )
+        .group_by(pl.col("numerateur").alias("mesure_id"), *lieu)
+        .agg(
+            pl.col("c").min().alias("reste"),
+            pl.col("cp").any().alias("complement_petit"),
+            pl.col("dp").any().alias("denominateur_petit"),
+        )
     )
     marge = float(regles.marge_effectif)
     bas_libre = pl.min_horizontal(pl.lit(marge), "valeur")
