@@ -509,6 +509,14 @@ def doctor() -> None:
             click.echo(f"note    aucune clé de pseudonymes : les interlocuteurs des demandes ne sont pas distingués (régler {CLE})")
     except ValueError as error:
         report(False, "clé des pseudonymes", str(error))
+    from ingestion.records import connectors
+
+    try:
+        for connecteur in connectors.load(where):
+            connectors.token(connecteur)
+            report(True, f"connecteur {connecteur.nom}")
+    except connectors.ConnectorError as error:
+        report(False, "connecteurs", str(error))
     from orchestration import release
 
     current = release.current_release(where)
