@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 SECRET_TABLE = "audit_secret"
 CELLS_TABLE = "secret_cellule"
 CELLS_MODEL, RELATIONS_MODEL, CASES_MODEL = "int_cellule", "int_cellule_relation", "int_cellule_effectif"
+INCLUSIONS_MODEL = "int_cellule_inclusion"
 PUBLIC, MEAN = "public", "moyenne ou médiane"  # natures of cells that the additive system does not hold
 NUMERATOR = "numerateur "  # measure of the weighted sum that an indicator shows as the numerator of a mean
 CELL_KEY = ["mesure_id", "territoire_niveau", "territoire_code", "periode_debut", "periode_fin"]
@@ -77,7 +78,7 @@ def export_cells(con: duckdb.DuckDBPyConnection, manifest: dict[str, Any], where
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for node in manifest["nodes"].values():
-        if node["resource_type"] == "model" and node["name"] in (CELLS_MODEL, RELATIONS_MODEL, CASES_MODEL):
+        if node["resource_type"] == "model" and node["name"] in (CELLS_MODEL, RELATIONS_MODEL, CASES_MODEL, INCLUSIONS_MODEL):
             path = (target / f"{node['name']}.parquet").as_posix().replace("'", "''")
             con.execute(f"copy {node['schema']}.{node['name']} to '{path}' (format parquet)")
 
@@ -340,11 +341,17 @@ def _links(con: duckdb.DuckDBPyConnection, where: Home, cells: pl.DataFrame) -> 
             "where calcul_type = 'ratio' and calcul_denominateur is not null order by all"
         )
     ).join(measures, left_on="numerateur", right_on="mesure_id", how="semi")
-    path = where.work / "secret" / f"{RELATIONS_MODEL}.parquet"
-    relations = pl.read_parquet(path) if path.exists() else pl.DataFrame()
-    if not relations.height:
-        relations = pl.DataFrame(schema={"relation_id": pl.String, "mesure_id": pl.String, "coefficient": pl.Float64})
-    return Liens(hierarchy, relations.select("relation_id", "mesure_id", "coefficient"), ratios)
+
+    def declared(model: str, schema: dict[str, Any]) -> pl.DataFrame:
+        path = where.work / "secret" / f"{model}.parquet"
+        return pl.read_parquet(path, columns=list(schema)).cast(schema) if path.exists() else pl.DataFrame(schema=schema)
+
+    return Liens(
+        hierarchy,
+        declared(RELATIONS_MODEL, {"relation_id": pl.String, "mesure_id": pl.String, "coefficient": pl.Float64}),
+        ratios,
+        declared(INCLUSIONS_MODEL, {"partie_id": pl.String, "tout_id": pl.String}),
+    )
 
 
 # --- public tables ----------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 TOLERANCE = 1e-6
+EGALITE = 1e-4  # sums are rounded at the fourth decimal
 BLOC = 6_000  # columns solved in one call of HiGHS: a call costs milliseconds, and independent systems share one
 NOEUDS = 200  # branches of a search in whole numbers: a bound that does not depend on the clock
 PASSES = 6  # programs on a part of the table, one after the other
@@ -598,11 +599,13 @@ class Regles:
 class Liens:
     """What ties cells together. ``hierarchie``: membre_niveau, membre_code, parent_niveau, parent_code. ``relations``:
     relation_id, mesure_id, coefficient (their weighted sum is zero on each territory and period). ``rapports``: numerateur,
-    denominateur (measures of the published ratios)."""
+    denominateur (measures of the published ratios). ``inclusions``: partie_id, tout_id (the part never exceeds the whole; where
+    they are equal, whoever reads one knows the other)."""
 
     hierarchie: pl.DataFrame
     relations: pl.DataFrame
     rapports: pl.DataFrame
+    inclusions: pl.DataFrame | None = None
 
 
 def secret(
@@ -794,6 +797,18 @@ def _sensibles(cellules: pl.DataFrame, liens: Liens, regles: Regles) -> pl.DataF
         (2 * marge - pl.min_horizontal(pl.lit(marge), "c")).alias("haut"), pl.min_horizontal(pl.lit(marge), "c").alias("bas"),
     )  # fmt: skip
     colonnes = [*CLE, "valeur", "nature", "statut", "regle", "haut", "bas"]
+    autres = _inclus(cellules.select(*CLE, "valeur", "nature"), liens, "valeur", "nature").filter(
+        pl.col("valeur_tout") - pl.col("valeur") > EGALITE
+    )
+    autres = (
+        autres.join(parts, left_on=["mesure_id", "tout_id", *lieu], right_on=["numerateur", "denominateur", *lieu], how="anti")
+        .select(
+            pl.concat_str(pl.lit(f"{COMPLEMENT} "), "mesure_id", pl.lit(" / "), "tout_id").alias("mesure_id"), *lieu,
+            (pl.col("valeur_tout") - pl.col("valeur")).round(4).alias("valeur"), "nature", pl.lit(NON_MONTRE).alias("statut"),
+        )
+        .with_columns(pl.when(effectif & petit(pl.col("valeur"))).then(pl.lit("complément sous le seuil")).alias("regle"))
+        .with_columns((2 * marge - bas_libre).alias("haut"), bas_libre.alias("bas"))
+    )  # fmt: skip
     periode = ["periode_debut", "periode_fin"]
     restes = (
         cellules.filter((pl.col("territoire_niveau") == "perimetre") & pl.col("nature").is_in([EFFECTIF, MONTANT]))
@@ -809,9 +824,7 @@ def _sensibles(cellules: pl.DataFrame, liens: Liens, regles: Regles) -> pl.DataF
     # What nobody shows and no rule protects is only a slack of the system.
     demande = pl.when((pl.col("statut") == NON_MONTRE) & pl.col("regle").is_null()).then(0.0)
     return (
-        pl.concat(
-            [trouvees.select(colonnes), complements.select(colonnes), restes.select(colonnes)], how="vertical_relaxed"
-        )
+        pl.concat([frame.select(colonnes) for frame in (trouvees, complements, autres, restes)], how="vertical_relaxed")
         .with_columns(demande.otherwise(pl.col("haut")).alias("haut"), demande.otherwise(pl.col("bas")).alias("bas"))
         .sort(*CLE)
     )
@@ -934,6 +947,16 @@ def _triplets(cellules: pl.DataFrame, liens: Liens) -> pl.DataFrame:
         )
         ajouter("complement", autre.with_columns(pl.lit(poids).alias("poids")), ["mesure_id", *lieu])
     ajouter("complement", complements.with_columns(pl.lit(1).alias("poids")), ["mesure_id", *lieu])
+    egales = _inclus(cellules.select(*CLE, "valeur", "variable"), liens, "valeur", "variable")
+    egales = egales.filter((pl.col("valeur_tout") - pl.col("valeur")).abs() <= EGALITE)
+    for colonne, poids in (("variable", 1), ("variable_tout", -1)):
+        ajouter(
+            "egalite",
+            egales.select(
+                "mesure_id", "tout_id", *lieu, pl.col(colonne).alias("variable"), pl.lit(poids).alias("poids")
+            ),
+            ["mesure_id", "tout_id", *lieu],
+        )
     # Perimeters, and what lies out of them, against the nation. Where they overlap, no subtraction holds.
     tenues = nues.filter(pl.col("territoire_niveau") == "perimetre").join(cellules.select(*CLE, "valeur"), on=list(CLE))
     if tenues.height:
@@ -951,6 +974,23 @@ def _triplets(cellules: pl.DataFrame, liens: Liens) -> pl.DataFrame:
         ajouter("perimetre", reste.join(sommes.select(place), on=place).select(*place, "variable", un), place)
         ajouter("perimetre", sommes.select(*place, "variable", pl.lit(-1).alias("poids")), place)
     return pl.concat(sortie).sort("ligne", "variable")
+
+
+def _inclus(cellules: pl.DataFrame, liens: Liens, *valeurs: str) -> pl.DataFrame:
+    """Cells of declared parts with ``tout_id``, and ``valeurs`` of their whole beside theirs (``_tout``)."""
+    import polars as pl
+
+    inclusions = (
+        pl.DataFrame(schema={"partie_id": pl.String, "tout_id": pl.String})
+        if liens.inclusions is None
+        else liens.inclusions
+    )
+    return cellules.join(inclusions, left_on="mesure_id", right_on="partie_id").join(
+        cellules.select(
+            pl.col("mesure_id").alias("tout_id"), *CLE[1:], *(pl.col(v).alias(f"{v}_tout") for v in valeurs)
+        ),
+        on=["tout_id", *CLE[1:]],
+    )
 
 
 def _voisins(hierarchie: pl.DataFrame) -> pl.DataFrame:
