@@ -20,33 +20,40 @@ if TYPE_CHECKING:
 FINE = "\u202f"  # narrow no-break space: thousands, and before French double punctuation
 VIDE = "–"
 
-# Text on these backgrounds keeps a contrast of at least 4.5 (WCAG 2.2 AA); hues are told apart without colour vision.
+# Text on these backgrounds keeps a contrast of at least 4.5 (WCAG 2.2 AA); states are told by a sign and a word, not by hue.
 STYLE = """
 :root{--encre:#1a1a1a;--doux:#4a4a4a;--trait:#cfcfcf;--fond:#fff;--bande:#f4f5f7;--accent:#0b3d91;--bien:#00583d;--mal:#8a2a00;--alerte:#fff4d6}
 *{box-sizing:border-box}
-html{font:100%/1.5 system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif;color:var(--encre);background:var(--fond)}
-body{margin:0}
-a{color:var(--accent)}a:focus-visible,summary:focus-visible,[tabindex]:focus-visible{outline:3px solid var(--accent);outline-offset:2px}
+html{font:100%/1.5 system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif;color:var(--encre);background:var(--fond);scroll-padding-top:1rem}
+body{margin:0}a{color:var(--accent);text-underline-offset:.15em}
+a:focus-visible,summary:focus-visible,[tabindex]:focus-visible{outline:3px solid var(--accent);outline-offset:2px}
 .evitement{position:absolute;left:-999px}.evitement:focus{left:.5rem;top:.5rem;background:var(--fond);padding:.5rem;z-index:2}
-header,main,footer{max-width:62rem;margin:0 auto;padding:0 1rem}
-header{border-bottom:2px solid var(--encre);padding-top:1rem;padding-bottom:.75rem}
-header p{margin:.15rem 0}.nom{font-weight:700}.publication{color:var(--doux);font-size:.9rem}
-nav{font-size:.9rem;margin-top:.35rem}nav a+a:before{content:"";display:inline-block;width:.9rem}
-h1{font-size:1.75rem;line-height:1.2;margin:1.25rem 0 .5rem}h2{font-size:1.3rem;margin:2rem 0 .5rem;border-top:1px solid var(--trait);padding-top:1rem}
-h3{font-size:1.05rem;margin:1.25rem 0 .35rem}p{margin:.5rem 0;max-width:44rem}blockquote{margin:.75rem 0;padding:.1rem 1rem;border-left:4px solid var(--accent);max-width:44rem}
-.demonstration{background:var(--alerte);border:2px solid #8a6100;padding:.5rem .75rem;margin:.75rem 0;font-weight:700}
-.reponses{display:grid;grid-template-columns:repeat(auto-fit,minmax(15rem,1fr));gap:.75rem;margin:1rem 0;padding:0;list-style:none}
-.reponses li{border:1px solid var(--trait);border-top:4px solid var(--accent);padding:.5rem .75rem}.reponses h3{margin:.1rem 0}
-.note{color:var(--doux);font-size:.9rem}
-figure{margin:1rem 0;break-inside:avoid}figure svg{max-width:100%;height:auto;display:block}figcaption{font-size:.9rem;color:var(--doux);max-width:44rem}
-.tableau{overflow-x:auto;margin:.75rem 0}table{border-collapse:collapse;font-size:.92rem;min-width:min(100%,28rem)}
-caption{text-align:left;font-weight:600;padding:.25rem 0}th,td{border-bottom:1px solid var(--trait);padding:.3rem .6rem;text-align:left;vertical-align:top}
-thead th{background:var(--bande);border-bottom:2px solid var(--encre)}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-details{margin:.5rem 0}summary{cursor:pointer;color:var(--accent)}code{font-size:.85em;overflow-wrap:anywhere}
-.bon{color:var(--bien);font-weight:600}.mauvais{color:var(--mal);font-weight:600}
-footer{border-top:1px solid var(--trait);margin-top:2.5rem;padding-top:.75rem;padding-bottom:2rem;font-size:.85rem;color:var(--doux)}
-@media print{@page{size:A4;margin:15mm}html{font-size:10pt}nav,.evitement{display:none}header,main,footer{max-width:none;padding:0}
-.tableau{overflow:visible}thead{display:table-header-group}tr{break-inside:avoid}h2,h3{break-after:avoid}a{color:inherit;text-decoration:none}details>*{display:block}}
+.trames{position:absolute}.lecture{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}
+header,main,footer{max-width:66rem;margin:0 auto;padding:0 1rem}
+header{padding-top:1rem;padding-bottom:.6rem;box-shadow:0 2px 0 var(--accent)}
+header p{margin:0}.nom{font-weight:700;font-size:1.15rem}.publication{color:var(--doux);font-size:.9rem}
+nav ul{list-style:none;display:flex;flex-wrap:wrap;gap:.1rem 1.25rem;margin:.5rem 0 0;padding:0;font-size:.95rem}nav a{display:inline-block;padding:.2rem 0}nav a[aria-current]{font-weight:700;text-decoration:none;color:var(--encre)}
+h1{font-size:1.75rem;line-height:1.2;margin:1.5rem 0 .5rem}h2{font-size:1.3rem;line-height:1.25;margin:2.25rem 0 .6rem;border-top:1px solid var(--trait);padding-top:1rem}
+h3{font-size:1.05rem;margin:1.4rem 0 .35rem}p,ul,ol{margin:.5rem 0}p,main>ul,main>ol{max-width:44rem}
+blockquote{margin:.75rem 0;padding:.1rem 1rem;border-left:4px solid var(--accent);max-width:44rem;background:var(--bande)}
+.demonstration{background:var(--alerte);border:2px solid #8a6100;padding:.5rem .75rem;margin:1rem 0;font-weight:700;max-width:none}
+.attention{border-left:4px solid #8a6100;background:var(--alerte);padding:.4rem .9rem;max-width:44rem}
+.reponses{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(16rem,100%),1fr));gap:.75rem;margin:1rem 0;padding:0;list-style:none;max-width:none!important}
+.reponses li{border:1px solid var(--trait);border-top:4px solid var(--accent);padding:.5rem .9rem .7rem}.reponses h3{margin:.1rem 0}.reponses p{margin:.25rem 0}
+.note{color:var(--doux);font-size:.9rem}.compact{display:flex;flex-wrap:wrap;gap:.1rem 1rem;list-style:none;padding:0;max-width:none!important}.compact a{display:inline-block;padding:.15rem 0}
+figure{margin:1rem 0;max-width:33rem;break-inside:avoid}figure>svg{width:100%;height:auto;display:block}figure.carte{max-width:30rem}
+figcaption{font-size:.9rem;color:var(--doux);margin-top:.35rem}
+.legende{list-style:none;display:flex;flex-wrap:wrap;gap:.1rem 1.1rem;margin:.35rem 0;padding:0;font-size:.9rem}.legende svg{margin-right:.4rem;vertical-align:-.1em}
+.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr));gap:0 2rem}
+.tableau{overflow-x:auto;margin:.75rem 0}table{border-collapse:collapse;font-size:.92rem;line-height:1.4;width:100%}
+caption{text-align:left;font-weight:600;padding:.25rem 0}th,td{border-bottom:1px solid var(--trait);padding:.35rem .6rem;text-align:left;vertical-align:top}
+th[scope=row]{font-weight:400;min-width:11rem}thead th{background:var(--bande);border-bottom:2px solid var(--encre);vertical-align:bottom}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}td.n{white-space:nowrap}
+td.s{white-space:nowrap}details{margin:.5rem 0}summary{cursor:pointer;color:var(--accent);padding:.15rem 0}code{font-size:.85em;overflow-wrap:anywhere}
+.etat{white-space:nowrap}.bien{color:var(--bien)}.mal{color:var(--mal)}.gris{color:var(--doux)}
+footer{border-top:1px solid var(--trait);margin-top:2.5rem;padding-top:.75rem;padding-bottom:2rem;font-size:.85rem;color:var(--doux)}footer li{margin:.15rem 0;overflow-wrap:anywhere}
+@media print{@page{size:A4;margin:14mm 12mm}html{font-size:9.5pt}nav,.evitement{display:none}header,main,footer{max-width:none;padding:0}
+.tableau{overflow:visible}table{font-size:8.5pt}th,td{padding:.2rem .35rem}th[scope=row]{min-width:0}.etat,td.s{white-space:normal}thead{display:table-header-group}tr{break-inside:avoid}h2,h3{break-after:avoid}
+a{color:inherit;text-decoration:none}summary{list-style:none;color:inherit;font-weight:600}details::details-content{content-visibility:visible;display:block;height:auto}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """
 
 MOIS = ("janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre", "octobre", "novembre", "décembre")
@@ -115,23 +122,53 @@ def items(texts: Sequence[str], *, html: bool = False) -> str:
     return "<ul>" + "".join(f"<li>{t if html else escape(t)}</li>" for t in texts) + "</ul>"
 
 
+def quantity(value: float | None, unit: str | None, decimals: int | None = None) -> str:
+    """A figure and its unit, never parted: « 12,5 % »."""
+    if value is None or value != value:
+        return VIDE
+    return number(value, decimals) + (f"\u00a0{unit}" if unit else "")
+
+
+# State to (sign, class): the word always stands beside the sign.
+ETATS = {
+    "cible atteinte": ("✔", "bien"), "en cours": ("→", ""), "en recul": ("▼", "mal"), "sans cible": ("–", "gris"),
+    "mieux placés": ("▲", "bien"), "moins bien placés": ("▼", "mal"), "comme leurs comparables": ("=", ""), "non comparée": ("–", "gris"),
+    "positif": ("▲", "bien"), "négatif": ("▼", "mal"), "non concluant": ("?", ""), "non crédible": ("✕", ""), "non estimable": ("–", "gris"),
+    "non mesurée": ("–", "gris"), "mesurée, effet non établi": ("?", ""), "effet favorable établi": ("▲", "bien"),
+    "effet défavorable établi": ("▼", "mal"), "en retard": ("▼", "mal"), "à jour": ("✔", ""), "manquante": ("▼", "mal"),
+    "amélioration": ("▲", "bien"), "dégradation": ("▼", "mal"), "stable": ("=", ""),
+}  # fmt: skip
+
+
+def state(text: str) -> str:
+    """A state as HTML: its sign, hidden from screen readers, and its word."""
+    sign, kind = ETATS.get(text, ("", ""))
+    mark = f'<span aria-hidden="true">{sign}</span> ' if sign else ""
+    return f'<span class="etat {kind}">{mark}{escape(text)}</span>' if kind else f'<span class="etat">{mark}{escape(text)}</span>'
+
+
 def table(
-    frame: pl.DataFrame, caption: str, labels: dict[str, str], decimals: dict[str, int] | None = None, links: dict[str, str] | None = None
-) -> str:
+    frame: pl.DataFrame, caption: str, labels: dict[str, str], decimals: dict[str, int] | None = None,
+    links: dict[str, str] | None = None, units: dict[str, str] | None = None, html: Sequence[str] = (),
+) -> str:  # fmt: skip
     """An HTML table of a frame: ``labels`` names the columns shown and their French headings, in order.
 
-    ``links`` maps a column to the column that holds the target of its links. Dates, figures and missing values are written
-    as French does; the first column heads its row.
+    ``links`` maps a column to the column that holds the target of its links, ``units`` a figure to the column of its unit;
+    columns named in ``html`` hold HTML already. Dates, figures and missing values are written as French does; the first
+    column heads its row.
     """
-    decimals, links = decimals or {}, links or {}
+    decimals, links, units = decimals or {}, links or {}, units or {}
     numeric = {name for name in labels if frame.schema[name].is_numeric()}
+    short = {name for name in labels if frame.schema[name].is_temporal()}
 
     def cell(row: dict[str, Any], name: str) -> str:
         value = row[name]
         if value is None:
-            text = VIDE
-        elif name in numeric:
-            text = number(value, decimals.get(name))
+            return VIDE
+        if name in html:
+            return str(value)
+        if name in numeric:
+            text = quantity(value, row[units[name]] if name in units else None, decimals.get(name))
         elif isinstance(value, bool):
             text = "oui" if value else "non"
         elif isinstance(value, dt.date):
@@ -140,12 +177,15 @@ def table(
             text = str(value)
         return link(row[links[name]], text) if name in links and row[links[name]] else escape(text)
 
+    def style(name: str) -> str:
+        return " class=n" if name in numeric else " class=s" if name in short else ""
+
     first = next(iter(labels))
     head = "".join(f'<th scope="col"{" class=n" if n in numeric else ""}>{escape(text)}</th>' for n, text in labels.items())
     rows = []
-    for row in frame.select(list(dict.fromkeys([*labels, *links.values()]))).to_dicts():
+    for row in frame.select(list(dict.fromkeys([*labels, *links.values(), *units.values()]))).to_dicts():
         cells = [f'<th scope="row">{cell(row, first)}</th>']
-        cells += [f"<td{' class=n' if n in numeric else ''}>{cell(row, n)}</td>" for n in labels if n != first]
+        cells += [f"<td{style(n)}>{cell(row, n)}</td>" for n in labels if n != first]
         rows.append(f"<tr>{''.join(cells)}</tr>")
     title = escape(caption)
     return (
@@ -154,14 +194,28 @@ def table(
     )
 
 
-def figure(svg: str, caption: str) -> str:
-    """A drawing that carries its own alternative text, and its caption."""
-    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+def figure(drawn: str, caption: str, kind: str = "") -> str:
+    """A drawing that carries its own alternative text, with its legend if it has one, and its caption."""
+    style = f' class="{kind}"' if kind else ""
+    return f"<figure{style}>{drawn}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def answers(cards: Sequence[tuple[str, str]]) -> str:
-    """The answers of an intervention side by side: (title, text) each."""
-    return '<ul class="reponses">' + "".join(f"<li><h3>{escape(t)}</h3><p>{escape(b)}</p></li>" for t, b in cards) + "</ul>"
+def grid(*blocks: str) -> str:
+    """Figures side by side where there is room."""
+    return f'<div class="figures">{"".join(blocks)}</div>'
+
+
+def answers(cards: Sequence[tuple[str, str, str]]) -> str:
+    """The answers of an intervention side by side: (question, state, sentence) each."""
+    return '<ul class="reponses">' + "".join(
+        f"<li><h3>{escape(question)}</h3><p><strong>{state(what)}</strong></p><p>{escape(sentence(text))}</p></li>" for question, what, text in cards
+    ) + "</ul>"  # fmt: skip
+
+
+def sentence(text: str) -> str:
+    """A rule's words as a sentence: a capital, a full stop, and figures of thousands parted."""
+    text = re.sub(r"(?<![\d,\u202f])\d{5,}(?![\d,])", lambda found: number(int(found.group())), text)
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 @dataclass
@@ -175,9 +229,11 @@ class Page:
     blocks: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     root: str = "."
+    name: str = ""  # file of this page below the root, marked as current in the navigation
     nav: Sequence[tuple[str, str]] = (
-        ("index.html", "Sommaire"), ("tableau_de_bord.html", "Tableau de bord"), ("sur_mesure.html", "Sur-mesure"),
-        ("qualite_et_methode.html", "Qualité et méthode"),
+        ("index.html", "Sommaire"), ("tableau_de_bord.html", "Tableau de bord"), ("index.html#interventions", "Interventions"),
+        ("index.html#territoires", "Territoires"), ("sur_mesure.html", "Sur-mesure"), ("qualite_et_methode.html", "Qualité et méthode"),
+        ("dictionnaire/index.html", "Dictionnaire"),
     )  # fmt: skip
 
     def add(self, *blocks: str) -> Page:
@@ -185,25 +241,26 @@ class Page:
         return self
 
     def body(self) -> str:
-        """What the live notebook shows too: the mark, the title and the blocks."""
+        """What the live notebook shows too: the mark, the title, the release and the blocks."""
+        from notebooks.kit.figures import TRAMES
+
         mark = '<p class="demonstration">Données de démonstration : aucun chiffre de cette page n\'est réel.</p>' if self.demonstration else ""
-        return f"{mark}<h1>{escape(self.title)}</h1>{''.join(self.blocks)}"
+        shown = f'<p class="note">Publication {escape(self.release_id)} du {day(self.created)}.</p>'
+        return f"{TRAMES if 'url(#trame-' in ''.join(self.blocks) else ''}{mark}<h1>{escape(self.title)}</h1>{shown}{''.join(self.blocks)}"
 
     def html(self) -> str:
         """The whole self-contained document."""
-        links = "".join(link(f"{self.root}/{target}", text) for target, text in self.nav)
-        cited = items(self.sources) if self.sources else ""
+        current = ' aria-current="page"'
+        links = "".join(
+            f'<li><a href="{self.root}/{target}"{current if target == self.name else ""}>{escape(text)}</a></li>' for target, text in self.nav
+        )
+        cited = f"<p>Sources de cette page :</p>{items(self.sources)}" if self.sources else ""
         return (
             '<!doctype html><html lang="fr"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
             f"<title>{escape(self.title)} – Dernier kilomètre</title><style>{STYLE}</style></head><body>"
             '<a class="evitement" href="#contenu">Aller au contenu</a>'
-            f'<header><p class="nom">Dernier kilomètre</p><p class="publication">Publication {escape(self.release_id)} du {day(self.created)}</p>'
-            f'<nav aria-label="Pages">{links}</nav></header><main id="contenu">{self.body()}</main>'
-            f"<footer><p>Les chiffres viennent de la publication {escape(self.release_id)} et d'elle seule. Sources de cette page :</p>{cited}"
+            f'<header><p class="nom">Dernier kilomètre</p><p class="publication">Ce que change chaque intervention de l\'ANCT</p>'
+            f'<nav aria-label="Pages"><ul>{links}</ul></nav></header><main id="contenu">{self.body()}</main>'
+            f"<footer><p>Tous les chiffres viennent de la publication {escape(self.release_id)}.</p>{cited}"
             "<p>Licence Ouverte 2.0 sauf mention contraire ; chaque source garde sa licence et sa citation.</p></footer></body></html>"
         )
-
-    def write(self, path: Path) -> int:
-        """Writes the page; returns its size in bytes."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.write_bytes(self.html().encode())

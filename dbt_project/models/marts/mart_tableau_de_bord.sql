@@ -1,4 +1,5 @@
--- One row per intervention: the three answers, never mixed, each with a sentence written from its numbers by rule.
+-- One row per intervention: the three answers, never mixed, each with a sentence written from its numbers by rule, and
+-- whether the promise of the roadmap (a measurable impact on public policy and on daily life) is kept.
 {% set entier = dbt.type_int() %}
 {% set texte = dbt.type_string() %}
 with interventions as (
@@ -6,7 +7,7 @@ with interventions as (
 ),
 
 liens as (
-    select pont.intervention_id, pont.indicateur_id, pont.portee, pont.est_englobant, indicateur.libelle, indicateur.sens_favorable, indicateur.methode_contrefactuel
+    select pont.intervention_id, pont.indicateur_id, pont.portee, pont.est_englobant, indicateur.libelle, indicateur.type, indicateur.methode_contrefactuel
     from {{ ref('bridge_intervention_indicateur') }} as pont
     inner join {{ ref('dim_indicateur') }} as indicateur on indicateur.indicateur_id = pont.indicateur_id
 ),
@@ -40,17 +41,18 @@ progres as (
     group by avancements.intervention_id
 ),
 
--- The situation is told on what inhabitants live, at the level with most places of the intervention.
+-- The situation is told on what inhabitants live, on an outcome before a means, at the level with most places of the
+-- intervention. Where an intervention works says nothing of how its places fare: public policy is left out.
 situations as (
     select
         situation.*, liens.libelle,
         row_number() over (
             partition by situation.intervention_id
-            order by case when liens.portee = 'vie_quotidienne' then 0 else 1 end, situation.territoires desc, situation.indicateur_id, situation.territoire_niveau
+            order by case when liens.type in ('impact', 'resultat') then 0 else 1 end, situation.territoires desc, situation.indicateur_id, situation.territoire_niveau
         ) as rang
     from {{ ref('mart_situation_intervention') }} as situation
     inner join liens on liens.intervention_id = situation.intervention_id and liens.indicateur_id = situation.indicateur_id
-    where situation.part_favorable is not null
+    where situation.part_favorable is not null and liens.portee = 'vie_quotidienne'
 ),
 
 plans as (
@@ -114,10 +116,18 @@ select
     case
         when situations.intervention_id is null then 'aucun indicateur orienté n''a de valeurs chez les territoires de l''intervention et leurs comparables'
         else situations.libelle || ' : ' || cast(cast(round(situations.part_favorable) as {{ entier }}) as {{ texte }}) || ' % des '
-            || cast(situations.territoires as {{ texte }}) || ' territoires (' || situations.territoire_niveau || ') sont mieux placés que la médiane de leurs comparables'
-            || coalesce(', ' || cast(cast(round(situations.part_evolution_favorable) as {{ entier }}) as {{ texte }}) || ' % évoluent mieux depuis fin 2017', '')
+            || cast(situations.territoires as {{ texte }}) || case situations.territoire_niveau
+                when 'commune' then ' communes' when 'epci' then ' intercommunalités' when 'departement' then ' départements' else ' territoires'
+            end || ' de l''intervention font mieux que la médiane de leurs comparables'
+            || coalesce(', ' || cast(cast(round(situations.part_evolution_favorable) as {{ entier }}) as {{ texte }}) || ' % évoluent mieux qu''eux depuis fin 2017', '')
     end as phrase_situation,
     case when plans.estimation_id is null then 'non estimable' else plans.statut end as etat_impact,
+    case
+        when couverture.observes_politique_publique = 0 or couverture.observes_vie_quotidienne = 0 then 'non mesurée'
+        when plans.statut = 'positif' then 'effet favorable établi'
+        when plans.statut = 'négatif' then 'effet défavorable établi'
+        else 'mesurée, effet non établi'
+    end as etat_promesse,
     case
         when plans.estimation_id is not null then plans.phrase
         when coalesce(traites.territoires, 0) = 0 then 'non estimable : aucun territoire traité n''est connu'
@@ -132,6 +142,7 @@ select
     cast(coalesce(fraicheurs.sources, 0) as {{ entier }}) as sources,
     cast(coalesce(fraicheurs.en_retard, 0) as {{ entier }}) as sources_en_retard
 from interventions
+inner join {{ ref('mart_couverture') }} as couverture on couverture.intervention_id = interventions.intervention_id
 left join progres on progres.intervention_id = interventions.intervention_id
 left join situations on situations.intervention_id = interventions.intervention_id and situations.rang = 1
 left join plans on plans.intervention_id = interventions.intervention_id and plans.ordre = 1
