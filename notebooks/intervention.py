@@ -42,7 +42,9 @@ def _(intervention_id, release):
     reponses = release.one("select * from mart_tableau_de_bord where intervention_id = ?", intervention_id)
     couverture = release.one("select * from mart_couverture where intervention_id = ?", intervention_id)
     presence = release.query(
-        "select * from mart_intervention_du_territoire where intervention_id = ? and territoire_niveau = 'departement'", intervention_id
+        "select m.*, t.territoire_nom from mart_intervention_du_territoire as m inner join dim_territoire as t using (territoire_niveau, territoire_code) "
+        "where m.intervention_id = ? and territoire_niveau = 'departement' and t.est_pivot order by territoire_code",
+        intervention_id,
     )
     indicateurs = release.query(
         "select p.portee, p.est_englobant, p.note as note_lien, i.* from bridge_intervention_indicateur as p "
@@ -50,8 +52,10 @@ def _(intervention_id, release):
         intervention_id,
     )
     nationales = release.query(
-        "select o.* from fct_observation as o inner join bridge_intervention_indicateur as p using (indicateur_id) "
-        "where p.intervention_id = ? and o.territoire_niveau = 'national' and o.est_derniere_version order by o.periode_debut",
+        "select o.*, i.libelle, coalesce(o.unite, i.unite, '') as unite_dite, i.formule, s.titre from fct_observation as o "
+        "inner join bridge_intervention_indicateur as p using (indicateur_id) inner join dim_indicateur as i using (indicateur_id) "
+        "left join dim_source as s on s.source_id = o.source_id "
+        "where p.intervention_id = ? and o.territoire_niveau = 'national' and o.est_derniere_version order by o.periode_fin, o.periode_debut",
         intervention_id,
     )
     avancements = release.query(
@@ -61,7 +65,8 @@ def _(intervention_id, release):
     )
     situations = release.query(
         "select s.*, i.libelle, i.unite from mart_situation_intervention as s inner join dim_indicateur as i using (indicateur_id) "
-        "where s.intervention_id = ? order by i.libelle, s.territoire_niveau",
+        "inner join bridge_intervention_indicateur as p on p.intervention_id = s.intervention_id and p.indicateur_id = s.indicateur_id "
+        "where s.intervention_id = ? and p.portee = 'vie_quotidienne' order by i.libelle, s.territoire_niveau",
         intervention_id,
     )
     estimations = release.query(
@@ -74,143 +79,192 @@ def _(intervention_id, release):
         "where m.intervention_id = ? and e.composition = 'toutes' order by e.estimation_id, e.delai",
         intervention_id,
     )
+    choix_raisonnables = release.query(
+        "select c.* from mart_impact_choix as c inner join mart_impact as m using (estimation_id) "
+        "where m.intervention_id = ? and c.effet is not null order by c.estimation_id, c.choix",
+        intervention_id,
+    )
     equilibre = release.query(
-        "select e.* from mart_equilibre as e inner join mart_impact as m using (estimation_id) where m.intervention_id = ? order by e.estimation_id, e.nature, e.variable",
+        "select e.* from mart_equilibre as e inner join mart_impact as m using (estimation_id) where m.intervention_id = ? "
+        "order by e.estimation_id, e.nature, e.variable",
         intervention_id,
     )
     chevauchements = release.query(
         "select c.*, i.intervention_nom from mart_chevauchement as c inner join dim_intervention as i on i.intervention_id = c.autre_intervention_id "
-        "where c.intervention_id = ? order by c.communes desc limit 8",
+        "where c.intervention_id = ? order by c.communes desc, c.autre_intervention_id limit 8",
         intervention_id,
     )
     return (
-        avancements, chevauchements, couverture, equilibre, estimations, evenements, indicateurs, intervention, nationales, presence,
-        reponses, situations,
+        avancements, chevauchements, choix_raisonnables, couverture, equilibre, estimations, evenements, indicateurs, intervention,
+        nationales, presence, reponses, situations,
     )  # fmt: skip
 
 
 @app.cell
 def _(
-    avancements, chevauchements, couverture, equilibre, estimations, evenements, figures, indicateurs, intervention, nationales, page,
-    pl, presence, release, reponses, situations,
+    avancements, chevauchements, choix_raisonnables, couverture, equilibre, estimations, evenements, figures, indicateurs, intervention,
+    nationales, page, pl, presence, release, reponses, situations,
 ):  # fmt: skip
-    feuille = release.page(intervention["intervention_nom"], "..")
+    feuille = release.page(intervention["intervention_nom"], "..", f"interventions/{intervention['intervention_id']}.html")
     _demo = feuille.demonstration
-    _ou = " · ".join(x for x in (intervention["thematique"], intervention["politique_publique"], intervention["modalite"]) if x)
+    _mots = [x for x in (intervention["thematique"], intervention["politique_publique"], intervention["modalite"]) if x]
     feuille.add(
-        page.paragraph(f"Feuille de route 2020, section {intervention['section']}. {_ou}", "note"),
         page.heading("La promesse"),
-        page.quote(intervention["promesse"]) if intervention["promesse"] else page.paragraph("La feuille de route nomme cette intervention sans promettre davantage."),
-        page.heading("Trois réponses"),
+        page.paragraph(f"Feuille de route 2020, section {intervention['section']}" + (" : " + " › ".join(_mots) if _mots else "") + ".", "note"),
+        page.quote(intervention["promesse"]) if intervention["promesse"] else page.paragraph("La feuille de route nomme cette intervention sans lui fixer de promesse propre ; celle de toutes les interventions s'applique :"),
+        "" if intervention["promesse"] else page.quote(
+            "« Chacune des interventions territorialisées de l'ANCT doit avoir un impact mesurable sur les politiques publiques conduites "
+            "territorialement ainsi que sur la vie quotidienne des habitants. »"),
+        page.heading("Où en est cette promesse"),
+        "<p>Promesse d'un impact mesurable : <strong>" + page.state(reponses["etat_promesse"]) + "</strong>. " + page.escape(
+            f"Indicateurs de politique publique qui ont une valeur : {couverture['observes_politique_publique']} sur {couverture['indicateurs_politique_publique']} ; "
+            f"de vie quotidienne : {couverture['observes_vie_quotidienne']} sur {couverture['indicateurs_vie_quotidienne']}"
+            + (f" ; données du {page.day(couverture['premiere_periode'])} au {page.day(couverture['derniere_periode'])}." if couverture["derniere_periode"] else ".")) + "</p>",
         page.answers([
-            ("Avancement : " + reponses["etat_avancement"], reponses["phrase_avancement"]),
-            ("Situation : " + reponses["etat_situation"], reponses["phrase_situation"]),
-            ("Impact : " + reponses["etat_impact"], reponses["phrase_impact"]),
+            ("Avancement vers la cible", reponses["etat_avancement"], reponses["phrase_avancement"]),
+            ("Situation des territoires", reponses["etat_situation"], reponses["phrase_situation"]),
+            ("Impact de l'intervention", reponses["etat_impact"], reponses["phrase_impact"]),
         ]),
-        page.paragraph("Trois questions différentes : où en est-on de la cible, où se situent les territoires, qu'est-ce que l'intervention change. Aucune ne répond à une autre.", "note"),
+        page.paragraph("Ces trois réponses ne se remplacent pas l'une l'autre : une cible atteinte ou une bonne situation n'est pas un impact.", "note"),
     )  # fmt: skip
     if reponses["est_en_retard"]:
-        feuille.add(page.paragraph(f"{reponses['sources_en_retard']} source(s) en retard : les chiffres sont ceux de la dernière bonne version.", "mauvais"))
+        feuille.add(page.paragraph(f"{reponses['sources_en_retard']} source(s) en retard : les chiffres sont ceux de la dernière bonne version.", "attention"))
 
     feuille.add(page.heading("Où elle agit"))
     if presence.height:
-        _valeurs = dict(presence.select("territoire_code", "part_population").iter_rows())
-        _total = presence["communes"].sum()
-        _alt = f"Part de la population vivant dans une commune touchée, par département : {presence.height} départements, {page.number(_total)} communes."
-        feuille.add(page.figure(
-            figures.departements({c: _valeurs.get(c) for c in figures.drawing()["departements"]}, {c: "pas d'intervention" for c in figures.drawing()["departements"]}, "%", _alt, _demo),
-            f"{_alt} {figures.drawing()['citation']}",
-        ))  # fmt: skip
-        feuille.add(page.paragraph(f"{couverture['territoires_actifs']} territoires au dernier état des listes, dont {couverture['territoires_actifs_dates']} datés."))
-    else:
-        feuille.add(page.paragraph(couverture["motif_sans_territoire"] or "Les territoires connus ne se rattachent à aucune commune."))
-
-    feuille.add(page.heading("Ce qui est fait, et ce qui change pour les habitants"))
-    _dernieres = nationales.group_by("indicateur_id", maintain_order=True).last()
-    for _portee, _titre in (("politique_publique", "Politique publique"), ("vie_quotidienne", "Vie quotidienne")):
-        _part = indicateurs.filter(pl.col("portee") == _portee).join(
-            _dernieres.select("indicateur_id", "valeur", "periode_debut", "periode_fin", "statut_valeur"), on="indicateur_id", how="left", maintain_order="left"
-        )
-        _part = _part.with_columns(
-            dit=pl.when(pl.col("valeur").is_not_null()).then(pl.col("statut_valeur"))
-            .otherwise(pl.coalesce("statut_valeur", pl.lit("sans valeur nationale") + pl.when(pl.col("motif_sans_valeur").is_not_null()).then(pl.lit(" : ") + pl.col("motif_sans_valeur")).otherwise(pl.lit("")))),
-            sens=pl.col("sens_favorable").replace({"sans_objet": "–"}), englobe=pl.when("est_englobant").then(pl.lit("territoire englobant")).otherwise(pl.lit("")),
-        )  # fmt: skip
+        _codes = figures.drawing()["departements"]
+        _valeurs = {c: v for c, v in presence.select("territoire_code", "part_population").iter_rows() if c in _codes and v is not None}
+        _absents = {c: "absent des listes en main" for c in _codes if c not in _valeurs}
+        _alt = f"Part de la population vivant dans une commune touchée, par département : {presence.height} départements, {page.number(presence['communes'].sum())} communes."
         feuille.add(
-            page.table(_part, f"{_titre} : dernière valeur nationale",
-                       {"libelle": "Indicateur", "valeur": "Valeur", "unite": "Unité", "periode_fin": "Au", "dit": "État", "sens": "Favorable", "englobe": ""})
+            page.figure(
+                figures.departements(_valeurs, _absents, "%", _alt, _demo, dict(presence.select("territoire_code", "territoire_nom").iter_rows()), "absent des listes en main"),
+                f"{_alt} {figures.drawing()['citation']}", "carte"),
+            page.paragraph(f"Au dernier état des listes : {page.number(couverture['territoires_actifs'])} territoires, dont {page.number(couverture['territoires_actifs_dates'])} à la date de début connue."),
+            page.fold("Par département : communes touchées, début, et ce que l'on sait de la promesse", page.table(
+                presence.with_columns(
+                    _lien=pl.concat_str(pl.lit("../territoires/departement-"), "territoire_code", pl.lit(".html#"), pl.lit(page.slug(intervention["intervention_id"]))),
+                    promesse=pl.col("etat_promesse").map_elements(page.state, return_dtype=pl.String),
+                ),
+                "Départements où elle agit",
+                {"territoire_nom": "Département", "communes": "Communes", "part_population": "Population (%)", "premiere_date": "Depuis le", "promesse": "Promesse", "connue_le": "Connu le"},
+                {"part_population": 1}, links={"territoire_nom": "_lien"}, html=["promesse"],
+            )),
         )  # fmt: skip
+    else:
+        _motif = couverture["motif_sans_territoire"]
+        feuille.add(page.paragraph(page.sentence(_motif) if _motif else "Les territoires connus ne se rattachent à aucune commune."))
+
+    feuille.add(page.heading("Ce qui est fait, et ce que vivent les habitants"))
+    _dernieres = (
+        nationales.filter(pl.col("valeur").is_not_null() | ~pl.col("indicateur_id").is_in(nationales.filter(pl.col("valeur").is_not_null())["indicateur_id"].unique().to_list()))
+        .group_by("indicateur_id", maintain_order=True).last()
+    )  # fmt: skip
+    for _portee, _titre in (("politique_publique", "Politique publique : dernière valeur nationale"), ("vie_quotidienne", "Vie quotidienne : dernière valeur nationale")):
+        _part = indicateurs.filter(pl.col("portee") == _portee).join(
+            _dernieres.select("indicateur_id", "valeur", "periode_fin", "statut_valeur", "connue_le", "unite_dite", "motif"), on="indicateur_id", how="left", maintain_order="left"
+        )
+        feuille.add(
+            page.table(
+                _part.with_columns(
+                    unite=pl.coalesce("unite_dite", "unite"),
+                    dit=pl.when(pl.col("valeur").is_not_null()).then(pl.col("statut_valeur")).otherwise(
+                        pl.coalesce("motif", "motif_sans_valeur", "statut_valeur", pl.lit("pas de valeur nationale ; voir les territoires"))),
+                    englobe=pl.when("est_englobant").then(pl.lit("territoire englobant")).otherwise(pl.lit("au niveau d'action")),
+                ),
+                _titre,
+                {"libelle": "Indicateur", "valeur": "Valeur", "unite": "Unité", "periode_fin": "Au", "connue_le": "Connu le", "dit": "État", "englobe": "Mesuré sur"},
+            )
+        )  # fmt: skip
+    if nationales.height:
+        feuille.add(page.fold("D'où viennent ces chiffres : formule, livraison, empreinte des octets", page.table(
+            _dernieres.sort("libelle"), "Chaîne de chaque dernière valeur nationale",
+            {"libelle": "Indicateur", "formule": "Formule", "titre": "Source", "millesime": "Livraison", "connue_le": "Connu le", "snapshot_sha256": "Empreinte SHA-256"},
+        ), page.paragraph(f"La chaîne complète, jusqu'aux lignes du fichier : dk explain {_dernieres['indicateur_id'][0]} national:FR --release {release.id}", "note")))  # fmt: skip
 
     feuille.add(page.heading("Avancement"))
     _taux = avancements.filter(pl.col("taux_avancement").is_not_null())
     if avancements.height:
         feuille.add(page.table(
-            avancements, "Vers la cible nationale (le taux n'est pas borné : un recul est négatif, un dépassement dépasse 100)",
-            {"libelle": "Indicateur", "valeur_initiale": "Départ", "date_initiale": "le", "valeur_actuelle": "Aujourd'hui", "date_actuelle": "au", "valeur_cible": "Cible", "date_cible": "pour le", "taux_avancement": "Taux (%)", "unite": "Unité", "motif": "Sans taux"},
-            {"taux_avancement": 1},
-        ))  # fmt: skip
-        for _ligne in _taux.head(2).to_dicts():
+            avancements, "Vers la cible nationale",
+            {"libelle": "Indicateur", "valeur_initiale": "Départ", "date_initiale": "le", "valeur_actuelle": "Valeur", "date_actuelle": "au", "valeur_cible": "Cible", "date_cible": "pour le", "taux_avancement": "Taux (%)", "motif": "Sans taux"},
+            {"taux_avancement": 0},
+        ), page.paragraph("Le taux n'est pas borné : un recul est négatif, un dépassement passe 100. Ces cibles sont celles des baromètres de l'État ; la feuille de route n'en fixe que pour le sur-mesure.", "note"))  # fmt: skip
+        _dessins = []
+        for _ligne in _taux.head(4).to_dicts():
             _serie = nationales.filter((pl.col("indicateur_id") == _ligne["indicateur_id"]) & pl.col("valeur").is_not_null())
             _points = pl.concat([
                 _serie.select(date="periode_fin", valeur="valeur", serie=pl.lit("valeur")),
-                pl.DataFrame({"date": [_ligne["date_initiale"], _ligne["date_cible"]], "valeur": [_ligne["valeur_initiale"], _ligne["valeur_cible"]], "serie": ["chemin vers la cible"] * 2}),
+                pl.DataFrame({"date": [_ligne["date_initiale"], _ligne["date_cible"]], "valeur": [_ligne["valeur_initiale"], _ligne["valeur_cible"]], "serie": ["chemin droit vers la cible"] * 2}),
             ]).drop_nulls()  # fmt: skip
-            _alt = f"{_ligne['libelle']} : {page.number(_ligne['valeur_actuelle'])} au {page.day(_ligne['date_actuelle'])}, cible {page.number(_ligne['valeur_cible'])} pour le {page.day(_ligne['date_cible'])}."
-            feuille.add(page.figure(figures.trajectory(_points, _ligne["unite"] or "", _alt, _demo), _alt))
+            _unite = _ligne["unite"] or ""
+            _alt = (f"{_ligne['libelle']} : {page.quantity(_ligne['valeur_actuelle'], _unite)} au {page.day(_ligne['date_actuelle'])}, "
+                    f"cible {page.quantity(_ligne['valeur_cible'], _unite)} pour le {page.day(_ligne['date_cible'])}.")  # fmt: skip
+            _dessins.append(page.figure(figures.trajectory(_points, _unite, _alt, _demo), _alt))
+        feuille.add(page.grid(*_dessins))
     else:
-        feuille.add(page.paragraph("Aucune cible nationale n'est publiée ni déclarée pour ses indicateurs. La feuille de route n'en donne pas, sauf pour le sur-mesure."))
+        feuille.add(page.paragraph("Aucune cible nationale n'est publiée ni déclarée pour ses indicateurs. La feuille de route n'en fixe que pour le sur-mesure."))
 
     feuille.add(page.heading("Situation"))
     _orientees = situations.filter(pl.col("part_favorable").is_not_null())
     if _orientees.height:
+        _mailles = {"commune": "communes", "epci": "intercommunalités", "departement": "départements"}
         feuille.add(page.table(
-            _orientees, "Territoires de l'intervention mieux placés que la médiane de leurs comparables",
-            {"libelle": "Indicateur", "territoire_niveau": "Maille", "territoires": "Territoires", "part_favorable": "Mieux placés (%)", "part_evolution_favorable": "Évoluent mieux (%)", "ecart_median": "Écart médian", "unite": "Unité", "periode_fin": "Au"},
+            _orientees.with_columns(maille=pl.col("territoire_niveau").replace(_mailles)), "Territoires de l'intervention parmi leurs comparables",
+            {"libelle": "Indicateur", "maille": "Maille", "territoires": "Nombre", "part_favorable": "Mieux que la médiane (%)", "part_evolution_favorable": "Évoluent mieux (%)", "ecart_median": "Écart médian", "unite": "Unité", "periode_fin": "Au"},
             {"part_favorable": 0, "part_evolution_favorable": 0},
-        ), page.paragraph("Être mieux ou moins bien placé ne dit rien de l'effet : les interventions choisissent leurs territoires.", "note"))  # fmt: skip
+        ), page.paragraph("Faire mieux ou moins bien que ses comparables ne dit rien de l'impact : les interventions choisissent leurs territoires.", "note"))  # fmt: skip
     else:
-        feuille.add(page.paragraph(reponses["phrase_situation"].capitalize() + "."))
+        feuille.add(page.paragraph(page.sentence(reponses["phrase_situation"])))
 
     feuille.add(page.heading("Impact"))
     if not estimations.height:
-        feuille.add(page.paragraph(reponses["phrase_impact"].capitalize() + "."))
+        feuille.add(page.paragraph(page.sentence(reponses["phrase_impact"])))
     for _plan in estimations.to_dicts():
+        _unite = "points de logarithme" if _plan["transformation"] == "log" else _plan["unite_indicateur"] or ""
         feuille.add(
-            page.heading(f"{_plan['libelle']} ({_plan['rang']})", 3),
-            page.paragraph(_plan["phrase"]),
+            f"<h3>{page.escape(_plan['libelle'])} ({page.escape(_plan['rang'])})</h3>",
+            f"<p><strong>{page.state(_plan['statut'])}</strong>. {page.escape(page.sentence(_plan['phrase'].removeprefix(_plan['statut']).lstrip(' :')))}</p>",
             page.paragraph(
-                f"Plan arrêté le {page.day(_plan['fixe_le'])} : {_plan['methode']}, {page.number(_plan['unites_traitees'])} unités traitées, "
-                f"{page.number(_plan['unites_temoins'])} témoins, {page.number(_plan['periodes'])} périodes"
-                + (f", estimateur {_plan['estimateur']}" if _plan["estimateur"] else "") + ".", "note"),
+                f"Plan arrêté le {page.day(_plan['fixe_le'])}, avant tout résultat : {page.number(_plan['unites_traitees'])} territoires touchés comparés à "
+                f"{page.number(_plan['unites_temoins'])} qui ne le sont pas, sur {page.number(_plan['periodes'])} périodes"
+                + (f", par {_plan['estimateur']}" if _plan["estimateur"] else "") + ".", "note"),
         )  # fmt: skip
+        _dessins = []
         _autour = evenements.filter((pl.col("estimation_id") == _plan["estimation_id"]) & pl.col("effet").is_not_null())
         if _autour.height > 1:
-            _unite = "points de logarithme" if _plan["transformation"] == "log" else _plan["unite_indicateur"] or ""
-            _alt = f"{_plan['libelle']}, écart aux témoins année par année autour du début, avec sa bande à 95 % : {_plan['phrase']}"
-            feuille.add(page.figure(
+            _alt = f"{_plan['libelle']} : écart aux témoins, année par année autour du début, avec sa bande à 95 % ({_unite})."
+            if _plan["statut"] == "non crédible":
+                _alt += " Seules les années d'avant le début sont montrées : ce qui suit n'est pas crédible."
+            _dessins.append(page.figure(
                 figures.event_study(_autour.select(annee_relative="delai", effet="effet", borne_basse="bas", borne_haute="haut"), _unite, _alt, _demo),
-                _alt + (" Seules les années d'avant sont montrées : l'effet n'est pas crédible." if _plan["statut"] == "non crédible" else ""),
-            ))  # fmt: skip
+                _alt + " Point creux : année de référence, nulle par construction."))  # fmt: skip
+        _essais = choix_raisonnables.filter(pl.col("estimation_id") == _plan["estimation_id"])
+        if _essais.height and _plan["effet"] is not None:
+            _alt = f"{_plan['libelle']} : le même effet sous d'autres choix raisonnables déclarés d'avance, avec son intervalle à 95 % ({_unite})."
+            _dessins.append(page.figure(figures.intervals(_essais.select(nom="choix", valeur="effet", bas="bas", haut="haut"), _unite, _alt, _demo), _alt))
+        feuille.add(page.grid(*_dessins) if _dessins else "")
         _avant = equilibre.filter(pl.col("estimation_id") == _plan["estimation_id"])
         if _avant.height:
-            feuille.add(page.fold("Ressemblance des traités et des témoins avant le début", page.table(
-                _avant, "Différences en écarts-types ; au-delà de 0,1 les groupes ne se ressemblent pas",
-                {"variable": "Caractéristique", "moyenne_traitees": "Traités", "moyenne_temoins": "Témoins", "smd_brut": "Différence", "smd_ajuste": "Après pondération"},
+            feuille.add(page.fold("Ressemblance des territoires touchés et des témoins avant le début", page.table(
+                _avant, "Différences en écarts-types ; au-delà de 0,1, les deux groupes ne se ressemblent pas",
+                {"variable": "Caractéristique", "moyenne_traitees": "Touchés", "moyenne_temoins": "Témoins", "smd_brut": "Différence", "smd_ajuste": "Après pondération"},
             )))  # fmt: skip
     if chevauchements.height:
-        feuille.add(page.heading("Autres interventions sur les mêmes communes", 3), page.table(
-            chevauchements, "Un effet mesuré ici est celui d'un mélange",
-            {"intervention_nom": "Intervention", "communes": "Communes", "part_communes": "Part (%)", "communes_deux_ans": "Débuts à moins de deux ans"},
+        feuille.add("<h3>Autres interventions sur les mêmes communes</h3>", page.table(
+            chevauchements.with_columns(_lien=pl.concat_str("autre_intervention_id", pl.lit(".html"))), "Tout impact mesuré ici est celui d'un mélange",
+            {"intervention_nom": "Intervention", "communes": "Communes communes", "part_communes": "Part (%)", "communes_deux_ans": "dont débuts à moins de deux ans"},
+            {"part_communes": 0}, links={"intervention_nom": "_lien"},
         ))  # fmt: skip
 
     feuille.add(page.heading("Précautions"))
-    _notes = [intervention["note"], couverture["motif_sans_territoire"], *indicateurs["note"].to_list(), *indicateurs["note_lien"].to_list()]
-    feuille.add(page.items(list(dict.fromkeys(n for n in _notes if n))) if any(_notes) else page.paragraph("Aucune remarque particulière."))
+    _notes = [intervention["note"], *indicateurs["note"].to_list(), *indicateurs["note_lien"].to_list()]
+    _notes = list(dict.fromkeys(page.sentence(n) for n in _notes if n))
+    feuille.add(page.items(_notes) if _notes else page.paragraph("Aucune remarque particulière."))
     if couverture["manquants"]:
-        feuille.add(page.fold("Ce qui n'est pas connu, et pourquoi", page.items(couverture["manquants"].split(" ; "))))
-    feuille.add(page.paragraph(
-        "Pour remonter d'un chiffre à sa règle, à ses contrôles et à ses octets : dk explain INDICATEUR TERRITOIRE, par exemple "
-        f"dk explain {indicateurs['indicateur_id'][0]} national:FR.", "note"))  # fmt: skip
+        feuille.add(page.fold("Ce qui n'est pas connu, et pourquoi", page.table(
+            indicateurs.filter(pl.col("motif_sans_valeur").is_not_null()), "Indicateurs sans valeur", {"libelle": "Indicateur", "motif_sans_valeur": "Pourquoi"},
+        ) if indicateurs["motif_sans_valeur"].is_not_null().any() else page.items(couverture["manquants"].split(" ; "))))  # fmt: skip
     feuille.sources = release.citations(sorted({*nationales["source_id"], *avancements["source_id"]}))
     return (feuille,)
 

@@ -309,20 +309,17 @@ def departements(
     return _svg(plan["largeur"], plan["hauteur"], body, alt, demonstration) + legend(entries)
 
 
-def position(low: float, quartile: float, median: float, third: float, high: float, value: float) -> str:
-    """Where a value lies among its comparables, for a cell of a table that holds the same figures: decoration only.
-
-    The line runs from the smallest to the largest of the five figures shown, the box from quartile to quartile.
-    """
-    left, right = min(low, quartile, value), max(high, third, value)
+def position(quartile: float, median: float, third: float, value: float) -> str:
+    """Where a value lies among its comparables, for a cell of a table that holds the same figures: decoration only."""
+    left, right = min(quartile, value), max(third, value)
     if right <= left:
         return ""
 
-    def x(v: float) -> str:
-        return _n(6 + (v - left) / (right - left) * 88)
+    def x(v: float) -> float:
+        return 6 + (v - left) / (right - left) * 88
 
     return (
         '<svg aria-hidden="true" focusable="false" width="100" height="18" viewBox="0 0 100 18" fill="none">'
-        f'<path d="M6,9H94" stroke="{GRIS}"/><rect x="{x(quartile)}" y="4" width="{_n(float(x(third)) - float(x(quartile)))}" height="10" fill="{DEGRES[1]}" stroke="{GRIS}"/>'
-        f'<path d="M{x(median)},4V14" stroke="{ENCRE}" stroke-width="1.5"/><circle cx="{x(value)}" cy="9" r="4" fill="{ORANGE}" stroke="#fff"/></svg>'
+        f'<path d="M6,9H94" stroke="{GRIS}"/><rect x="{_n(x(quartile))}" y="4" width="{_n(x(third) - x(quartile))}" height="10" fill="{DEGRES[1]}" stroke="{GRIS}"/>'
+        f'<path d="M{_n(x(median))},4V14" stroke="{ENCRE}" stroke-width="1.5"/><circle cx="{_n(x(value))}" cy="9" r="4" fill="{ORANGE}" stroke="#fff"/></svg>'
     )

@@ -147,6 +147,11 @@ def state(text: str) -> str:
     return f'<span class="etat {kind}">{mark}{escape(text)}</span>' if kind else f'<span class="etat">{mark}{escape(text)}</span>'
 
 
+def links(targets: Sequence[tuple[str, str]]) -> str:
+    """Links in a row that wraps: (target, text) each."""
+    return '<ul class="compact">' + "".join(f"<li>{link(target, text)}</li>" for target, text in targets) + "</ul>"
+
+
 def table(
     frame: pl.DataFrame, caption: str, labels: dict[str, str], decimals: dict[str, int] | None = None,
     links: dict[str, str] | None = None, units: dict[str, str] | None = None, html: Sequence[str] = (),
@@ -264,3 +269,8 @@ class Page:
             f"<footer><p>Tous les chiffres viennent de la publication {escape(self.release_id)}.</p>{cited}"
             "<p>Licence Ouverte 2.0 sauf mention contraire ; chaque source garde sa licence et sa citation.</p></footer></body></html>"
         )
+
+    def write(self, path: Path) -> int:
+        """Writes the page; returns its size in bytes."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.write_bytes(self.html().encode())

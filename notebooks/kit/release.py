@@ -22,12 +22,14 @@ class Release:
     """One immutable release on disk. Notebooks select rows of its tables and never compute what a mart should."""
 
     folder: Path
+    threads: int = 2
+    name: str = ""  # identifier of the release when its folder does not bear it yet, as while it is being published
 
     @cached_property
     def _con(self) -> Any:
         import duckdb
 
-        con = duckdb.connect(str(self.folder / "dernier_kilometre.duckdb"), read_only=True, config={"threads": 2})
+        con = duckdb.connect(str(self.folder / "dernier_kilometre.duckdb"), read_only=True, config={"threads": self.threads})
         con.execute("set enable_external_access = false")
         return con
 
@@ -37,7 +39,7 @@ class Release:
 
     @property
     def id(self) -> str:
-        return self.folder.name
+        return self.name or self.folder.name
 
     @property
     def created(self) -> dt.date:
@@ -48,11 +50,28 @@ class Release:
         """True when some row of the release is a demonstration one: its identifier says so."""
         return self.id.startswith("demo-")
 
+    @cached_property
+    def tables(self) -> frozenset[str]:
+        return frozenset(resource["name"] for resource in self._package["resources"])
+
+    def has(self, table: str) -> bool:
+        """True when the release holds that table and it has rows."""
+        return table in self.tables and self.query(f"select 1 from {table} limit 1").height == 1
+
+    def dictionary(self) -> dict[str, Any]:
+        """``dictionnaire.json`` of the release: what is declared of its tables and of the sources behind them."""
+        return json.loads((self.folder / "dictionnaire.json").read_text(encoding="utf-8"))
+
     def query(self, sql: str, *parameters: Any) -> pl.DataFrame:
         """Rows of a query as a Polars frame; ``?`` stands for each parameter."""
         import polars as pl
 
         return pl.DataFrame(self._con.sql(sql, params=list(parameters)))
+
+    def close(self) -> None:
+        """Lets go of the file; the next query opens it again."""
+        if "_con" in self.__dict__:
+            self.__dict__.pop("_con").close()
 
     def one(self, sql: str, *parameters: Any) -> dict[str, Any]:
         """The only row of a query. Raises LookupError when there is none or several."""
@@ -61,11 +80,11 @@ class Release:
             raise LookupError(f"{len(rows)} lignes au lieu d'une pour {parameters}")
         return rows[0]
 
-    def page(self, title: str, root: str = ".") -> Page:
+    def page(self, title: str, root: str = ".", name: str = "") -> Page:
         """An empty page of this release."""
         from notebooks.kit.page import Page
 
-        return Page(title, self.id, self.created, self.demonstration, root=root)
+        return Page(title, self.id, self.created, self.demonstration, root=root, name=name)
 
     def citations(self, source_ids: list[str]) -> list[str]:
         """How to cite the sources named, each with the delivery in use, ready for the foot of a page."""
@@ -79,7 +98,7 @@ class Release:
         return [
             f"{r['citation']} ({r['titre']}, livraison {r['dernier_millesime'] or 'aucune'}"
             f"{', publiée le ' + day(r['dernier_publie_le']) if r['dernier_publie_le'] else ''}, {r['licence']}"
-            f"{', ' + r['statut'].upper() if r['statut'] != 'à jour' else ''})"
+            f"{', ' + r['statut'] if r['statut'] != 'à jour' else ''})"
             for r in rows.to_dicts()
         ]
 
