@@ -128,19 +128,19 @@ def _(
         page.paragraph("Ces trois réponses ne se remplacent pas l'une l'autre : une cible atteinte ou une bonne situation n'est pas un impact.", "note"),
     )  # fmt: skip
     if reponses["est_en_retard"]:
-        feuille.add(page.paragraph(f"{reponses['sources_en_retard']} source(s) en retard : les chiffres sont ceux de la dernière bonne version.", "attention"))
+        feuille.add(page.paragraph(f"{page.count(reponses['sources_en_retard'], 'source')} en retard : les chiffres sont ceux de la dernière bonne version.", "attention"))
 
     feuille.add(page.heading("Où elle agit"))
     if presence.height:
         _codes = figures.drawing()["departements"]
         _valeurs = {c: v for c, v in presence.select("territoire_code", "part_population").iter_rows() if c in _codes and v is not None}
         _absents = {c: "absent des listes en main" for c in _codes if c not in _valeurs}
-        _alt = f"Part de la population vivant dans une commune touchée, par département : {presence.height} départements, {page.number(presence['communes'].sum())} communes."
+        _alt = f"Part de la population vivant dans une commune touchée, par département : {page.count(presence.height, 'département')}, {page.count(presence['communes'].sum(), 'commune')}."
         feuille.add(
             page.figure(
                 figures.departements(_valeurs, _absents, "%", _alt, _demo, dict(presence.select("territoire_code", "territoire_nom").iter_rows()), "absent des listes en main"),
                 f"{_alt} {figures.drawing()['citation']}", "carte"),
-            page.paragraph(f"Au dernier état des listes : {page.number(couverture['territoires_actifs'])} territoires, dont {page.number(couverture['territoires_actifs_dates'])} à la date de début connue."),
+            page.paragraph(f"Au dernier état des listes : {page.count(couverture['territoires_actifs'], 'territoire')}, dont {page.number(couverture['territoires_actifs_dates'])} à la date de début connue."),
             page.fold("Par département : communes touchées, début, et ce que l'on sait de la promesse", page.table(
                 presence.with_columns(
                     _lien=pl.concat_str(pl.lit("../territoires/departement-"), "territoire_code", pl.lit(".html#"), pl.lit(page.slug(intervention["intervention_id"]))),
@@ -226,8 +226,8 @@ def _(
             f"<h3>{page.escape(_plan['libelle'])} ({page.escape(_plan['rang'])})</h3>",
             f"<p><strong>{page.state(_plan['statut'])}</strong>. {page.escape(page.sentence(_plan['phrase'].removeprefix(_plan['statut']).lstrip(' :')))}</p>",
             page.paragraph(
-                f"Plan arrêté le {page.day(_plan['fixe_le'])}, avant tout résultat : {page.number(_plan['unites_traitees'])} territoires touchés comparés à "
-                f"{page.number(_plan['unites_temoins'])} qui ne le sont pas, sur {page.number(_plan['periodes'])} périodes"
+                f"Plan arrêté le {page.day(_plan['fixe_le'])}, avant tout résultat : {page.count(_plan['unites_traitees'] or 0, 'territoire touché')} "
+                f"et {page.count(_plan['unites_temoins'] or 0, 'témoin')}, sur {page.count(_plan['periodes'] or 0, 'période')}"
                 + (f", par {_plan['estimateur']}" if _plan["estimateur"] else "") + ".", "note"),
         )  # fmt: skip
         _dessins = []

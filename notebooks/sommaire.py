@@ -12,8 +12,9 @@ def _():
 
     from notebooks.kit import page
     from notebooks.kit.release import open_release
+    from notebooks.kit.render import TERRITOIRES
 
-    return mo, open_release, page, pl
+    return TERRITOIRES, mo, open_release, page, pl
 
 
 @app.cell
@@ -23,13 +24,10 @@ def _(open_release):
 
 
 @app.cell
-def _(release):
+def _(TERRITOIRES, release):
     interventions = release.query("select * from mart_tableau_de_bord order by section, intervention_nom")
     promesses = release.query("select * from mart_promesse order by rang")
-    territoires = release.query(
-        "select territoire_niveau, territoire_code, territoire_nom, region_code from dim_territoire "
-        "where est_pivot and territoire_niveau in ('region', 'departement') order by territoire_nom"
-    )
+    territoires = release.query(TERRITOIRES)
     return interventions, promesses, territoires
 
 
@@ -69,7 +67,15 @@ def _(interventions, page, pl, promesses, release, territoires):
                 [(f"territoires/departement-{d['territoire_code']}.html", f"{d['territoire_nom']} ({d['territoire_code']})") for d in _membres.to_dicts()]
             ),
         )
-    feuille.add(page.heading("Interventions"))
+    _seules = territoires.filter((pl.col("territoire_niveau") == "departement") & pl.col("region_code").is_null())
+    if _seules.height:
+        feuille.add("<h3>Collectivités d'outre-mer</h3>", page.links(
+            [(f"territoires/departement-{d['territoire_code']}.html", f"{d['territoire_nom']} ({d['territoire_code']})") for d in _seules.to_dicts()]))  # fmt: skip
+    feuille.add(
+        page.paragraph(
+            "Pour une intercommunalité ou une commune : « dk notebooks render --territoire commune:23096 » écrit sa page, et « dk notebooks serve » les ouvre toutes.", "note"),
+        page.heading("Interventions"),
+    )  # fmt: skip
     for (_section,), _part in interventions.group_by("section", maintain_order=True):
         feuille.add(
             page.table(

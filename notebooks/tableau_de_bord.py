@@ -75,7 +75,7 @@ def _(evolutions, figures, page, pl, promesses, release, reponses, retards):
     _ordre = ["positif", "négatif", "non concluant", "non crédible", "non estimable"]
     _comptes = dict(reponses.group_by("etat_impact").len().iter_rows())
     _impacts = pl.DataFrame({"nom": [e.capitalize() for e in _ordre], "valeur": [_comptes.get(e, 0) for e in _ordre], "inconnu": [e.startswith("non") for e in _ordre]})
-    _alt = "Interventions selon ce que l'on sait de leur impact : " + ", ".join(f"{_comptes.get(e, 0)} {e}" for e in _ordre) + "."
+    _alt = "Interventions selon ce que l'on sait de leur impact : " + ", ".join(f"{_comptes.get(e, 0)} {e}{'s' if _comptes.get(e, 0) > 1 else ''}" for e in _ordre) + "."
     feuille.add(
         page.heading("Ce que l'on sait de l'impact"),
         page.figure(figures.bars(_impacts, "", _alt, _demo), _alt + " En hachuré : rien ne permet de dire si l'intervention change quelque chose, ni dans quel sens."),

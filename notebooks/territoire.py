@@ -87,7 +87,7 @@ def _(
     _demo = feuille.demonstration
     feuille.add(
         page.paragraph(
-            (f"{page.number(territoire['population'])} habitants. " if territoire["population"] else "")
+            (f"{page.count(territoire['population'], 'habitant')}. " if territoire["population"] else "")
             + "Qui agit ici, si la promesse de la feuille de route est tenue, à quel point on en est sûr, et où ce territoire se situe parmi des "
             "territoires comparables. Une comparaison n'est pas un impact : elle ne dit pas ce qui l'explique."),
         page.links([(f"{v['territoire_niveau']}-{v['territoire_code']}.html", f"{v['territoire_nom']} ({_noms[v['territoire_niveau']]})") for v in voisins.to_dicts()]) if voisins.height else "",
@@ -106,7 +106,7 @@ def _(
                     impact=pl.col("etat_impact").map_elements(page.state, return_dtype=pl.String),
                 ),
                 "Interventions présentes, d'après les listes en main",
-                {"intervention_nom": "Intervention", "premiere_date": "Depuis le", "communes": "Communes", "part_population": "Population (%)",
+                {"intervention_nom": "Intervention", "premiere_date": "Depuis le", "communes": "Communes", "part_population": "Part de la population (%)",
                  "promesse": "Promesse ici", "impact": "Impact (toute l'intervention)", "connue_le": "Connu le"},
                 {"part_population": 0}, links={"intervention_nom": "_lien"}, html=["promesse", "impact"],
             ),
@@ -117,7 +117,7 @@ def _(
         feuille.add(page.paragraph("Aucune liste en main ne cite ce territoire, ni une de ses communes."))
     _phrases = {
         "non mesurée": "Non : on ne peut pas dire que la promesse est tenue ici, puisque l'un des deux plans n'y est pas mesuré.",
-        "mesurée, effet non établi": "Pas établi : les deux plans sont mesurés ici, mais rien ne montre que l'intervention y change quelque chose.",
+        "mesurée, effet non établi": "Pas établi : les deux plans sont mesurés ici, mais aucun impact de l'intervention n'est établi.",
         "effet favorable établi": "Oui pour l'ensemble de l'intervention : les deux plans sont mesurés ici et un impact favorable est établi.",
         "effet défavorable établi": "Non pour l'ensemble de l'intervention : un impact défavorable est établi.",
     }
@@ -136,8 +136,8 @@ def _(
             f"<h3 id=\"{page.slug(_agit['intervention_id'])}\">{page.link('../interventions/' + _agit['intervention_id'] + '.html', _agit['intervention_nom'])}</h3>",
             f"<p><strong>{page.escape(_phrases[_agit['etat_promesse']])}</strong> "
             + page.escape(
-                f"Ici : {_agit['mesures_politique_publique']} indicateur(s) de politique publique et {_agit['mesures_vie_quotidienne']} de vie quotidienne ont une valeur"
-                + (f", la plus récente portant jusqu'au {page.day(_agit['derniere_periode'])} et connue depuis le {page.day(_agit['connue_le'])}." if _agit["connue_le"] else ".")) + "</p>",
+                f"Indicateurs qui ont une valeur ici : {_agit['mesures_politique_publique']} de politique publique, {_agit['mesures_vie_quotidienne']} de vie quotidienne"
+                + (f" ; la plus récente porte jusqu'au {page.day(_agit['derniere_periode'])} et la dernière a été connue le {page.day(_agit['connue_le'])}." if _agit["connue_le"] else ".")) + "</p>",
             f"<p>À quel point en est-on sûr : {page.state(_agit['etat_impact'])}. "
             + page.escape(page.sentence(_agit["phrase_impact"].removeprefix(_agit["etat_impact"]).lstrip(" :")) + " L'impact est cherché sur toute l'intervention, jamais dans un seul territoire.") + "</p>",
             page.fold(f"Ses indicateurs ici ({_siens.height - _sans.height} avec une valeur, {_sans.height} sans)", page.table(

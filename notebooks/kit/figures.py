@@ -13,6 +13,7 @@ import datetime as dt
 import itertools
 import json
 import math
+import re
 from collections.abc import Sequence
 from functools import cache
 from html import escape
@@ -278,7 +279,7 @@ def departements(
     plan = drawing()
 
     def shade(rank: int) -> str:
-        return DEGRES[round(rank * (len(DEGRES) - 1) / max(len(cuts), 1))]
+        return DEGRES[round(rank * (len(DEGRES) - 1) / len(cuts)) if cuts else -1]
 
     def texture(reason: str) -> str:
         return "#fff" if reason == absence else "url(#trame-secret)" if reason == "secret" else "url(#trame-manque)"
@@ -305,7 +306,12 @@ def departements(
             text = f"{number(low)} {unit} et plus" if high is None else f"de {number(low)} à moins de {number(high)} {unit}"
         entries.append((patch(shade(rank)), text))
     entries += [(patch(texture(r)), r) for r in sorted({reasons.get(c, "sans valeur") for c in plan["departements"] if c not in values})]
-    body = f'<g stroke="{GRIS}" stroke-width="1.5">{"".join(shapes)}</g>'
+    # The overseas tiles are told apart by their code only; a halo keeps it legible on any shade.
+    tiles = "".join(
+        _text(float(found[1]) + 38, float(found[2]) + 47, code, "middle", size=26, more=' paint-order="stroke" stroke="#fff" stroke-width="7"')
+        for code, path in plan["departements"].items() if (found := re.match(r"M(\d+),(\d+)h", path))
+    )  # fmt: skip
+    body = f'<g stroke="{GRIS}" stroke-width="1.5">{"".join(shapes)}</g>{tiles}'
     return _svg(plan["largeur"], plan["hauteur"], body, alt, demonstration) + legend(entries)
 
 

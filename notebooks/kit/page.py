@@ -10,7 +10,7 @@ import datetime as dt
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
+from html import escape as _escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,16 @@ a{color:inherit;text-decoration:none}summary{list-style:none;color:inherit;font-
 """
 
 MOIS = ("janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre", "octobre", "novembre", "décembre")
+
+
+def escape(text: str, quote: bool = False) -> str:
+    """Text as HTML, its French double punctuation kept on the line of the word before it."""
+    return _escape(re.sub(r"(?<=«) | (?=[»:;?!](?:\s|$|[.,)]))", "\u00a0", text), quote=quote)
+
+
+def count(value: int, noun: str) -> str:
+    """« 1 territoire », « 2 503 territoires »; each word of the noun takes the plural."""
+    return f"{number(value)}\u00a0{noun if abs(value) < 2 else ' '.join(word + 's' for word in noun.split())}"
 
 
 def number(value: float | int | None, decimals: int | None = None) -> str:
@@ -177,7 +187,7 @@ def table(
         elif isinstance(value, bool):
             text = "oui" if value else "non"
         elif isinstance(value, dt.date):
-            text = day(value)
+            text = value.strftime("%d/%m/%Y")
         else:
             text = str(value)
         return link(row[links[name]], text) if name in links and row[links[name]] else escape(text)

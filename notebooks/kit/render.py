@@ -19,6 +19,18 @@ from notebooks.kit.release import Release
 
 NOTEBOOKS = ("sommaire", "tableau_de_bord", "intervention", "territoire", "sur_mesure", "qualite_et_methode", "dictionnaire")
 
+# The eighteen régions and their départements, and the overseas collectivities of which the release knows something.
+TERRITOIRES = """
+select territoire_niveau, territoire_code, territoire_nom, case when length(region_code) = 2 then region_code end as region_code
+from dim_territoire
+where est_pivot and (
+    (territoire_niveau = 'region' and length(territoire_code) = 2)
+    or (territoire_niveau = 'departement' and (length(region_code) = 2 or territoire_code in (
+        select territoire_code from fct_observation where territoire_niveau = 'departement' and valeur is not null)))
+)
+order by territoire_niveau desc, territoire_nom, territoire_code
+"""
+
 
 class RenderError(RuntimeError):
     """A page cannot be made; the French message names it and says why."""
@@ -43,9 +55,7 @@ def sheets(release: Release) -> list[Sheet]:
     ]  # fmt: skip
     for name in _column(release, "select intervention_id from dim_intervention order by 1"):
         found.append(Sheet("intervention", (("choix", None), ("intervention_id", name)), f"interventions/{name}.html"))
-    for level in ("region", "departement"):
-        codes = _column(release, "select territoire_code from dim_territoire where est_pivot and territoire_niveau = ? order by 1", level)
-        found += [territory(level, code) for code in codes]
+    found += [territory(*place) for place in release.query(TERRITOIRES).select("territoire_niveau", "territoire_code").iter_rows()]
     return found
 
 
