@@ -39,16 +39,17 @@ def _(release):
     )
     echecs = release.query("select etape, cible, controle, resultat, pourquoi, observe from audit_controle where resultat <> 'réussi' order by etape, cible, controle")
     statuts = release.query(
-        "select statut_valeur, coalesce(motif, '') as motif, count(*) as valeurs from fct_observation where est_derniere_version group by all order by valeurs desc, statut_valeur, motif"
+        "select statut_valeur, split_part(coalesce(motif, ''), ' : ', 1) as motif, count(*) as valeurs from fct_observation where est_derniere_version group by all order by valeurs desc, statut_valeur, motif"
     )
+    geographie = release.query("select max(cog_annee) as annee from dim_territoire where est_pivot")["annee"][0]
     couverture = release.query(
         "select c.*, i.intervention_nom from mart_couverture as c inner join dim_intervention as i using (intervention_id) order by i.intervention_nom"
     )
-    return controles, couverture, echecs, fraicheur, rejets, statuts
+    return controles, couverture, echecs, fraicheur, geographie, rejets, statuts
 
 
 @app.cell
-def _(controles, couverture, echecs, fraicheur, page, pl, rejets, release, statuts):
+def _(controles, couverture, echecs, fraicheur, geographie, page, pl, rejets, release, statuts):
     feuille = release.page("Qualité et méthode", name="qualite_et_methode.html")
     _jour = fraicheur["dernier_connue_le"].max()
     feuille.add(
@@ -62,7 +63,7 @@ def _(controles, couverture, echecs, fraicheur, page, pl, rejets, release, statu
             "Un impact est dit non concluant quand l'intervalle contient zéro. Cela ne veut pas dire qu'il est nul : un effet plus petit que l'effet minimal détectable a pu échapper.",
             "La promesse de la feuille de route est dite non mesurée quand les politiques publiques ou la vie quotidienne n'ont aucune valeur ; mesurée sans effet établi quand les deux en ont et qu'aucun impact n'est démontré.",
             "Les taux ne sont jamais moyennés entre territoires : ils sont recalculés d'après leurs numérateurs et dénominateurs, et seulement si 95 % de la population est couverte.",
-            "Les communes sont suivies à travers fusions et scissions ; tout est exprimé dans la géographie du code officiel au 1er janvier de l'année pivot.",
+            f"Les communes sont suivies à travers fusions et scissions ; tout est exprimé dans la géographie du code officiel au 1er janvier {geographie}.",
         ]),
         page.heading("Ce que les chiffres ne disent pas"),
         page.items([

@@ -365,6 +365,7 @@ def publish(where: Home, today: dt.date | None = None) -> tuple[str, bool]:
             json.dumps(datapackage(folder, manifest, release_id), ensure_ascii=False, indent=1), encoding="utf-8"
         )
         (folder / "changes.md").write_text(changes(current, folder, release_id), encoding="utf-8")
+        write_pages(folder, manifest, release_id)
         sums = [f"{sha256_file(p)}  {p.relative_to(folder).as_posix()}" for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "SHA256SUMS"]
         (folder / "SHA256SUMS").write_text("\n".join(sums) + "\n", encoding="utf-8")
         for path in folder.rglob("*"):
@@ -394,6 +395,22 @@ def _write_duckdb(folder: Path, manifest: dict[str, Any]) -> None:
             con.execute(f"comment on table {name} is {quoted(node['description'])}")
             for column, facts in node["columns"].items():
                 con.execute(f"comment on column {name}.{column} is {quoted(facts['description'])}")
+
+
+def write_pages(folder: Path, manifest: dict[str, Any], release_id: str) -> None:
+    """The dictionary and the pages that leaders read, below ``pages``: part of the release, so that they never change.
+
+    Raises PublicationRefused when one of them cannot be made: what a leader cannot read is not published.
+    """
+    from notebooks.kit.render import RenderError, render
+    from orchestration.dictionary import DictionaryError, dictionary
+
+    try:
+        facts = dictionary(manifest)
+        (folder / "dictionnaire.json").write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8")
+        render(folder, folder / "pages", name=release_id)
+    except (RenderError, DictionaryError) as error:
+        raise PublicationRefused(str(error)) from error
 
 
 def audit_table_node(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -329,3 +329,28 @@ def position(quartile: float, median: float, third: float, value: float) -> str:
         f'<path d="M6,9H94" stroke="{GRIS}"/><rect x="{_n(x(quartile))}" y="4" width="{_n(x(third) - x(quartile))}" height="10" fill="{DEGRES[1]}" stroke="{GRIS}"/>'
         f'<path d="M{_n(x(median))},4V14" stroke="{ENCRE}" stroke-width="1.5"/><circle cx="{_n(x(value))}" cy="9" r="4" fill="{ORANGE}" stroke="#fff"/></svg>'
     )
+
+
+def lineage(before: Sequence[str], name: str, after: Sequence[str], alt: str) -> str:
+    """What a table is made from, on its left, and what is made from it, on its right."""
+    width, box, gap, room = 236, 26, 8, 44
+    rows = max(len(before), len(after), 1)
+    height = rows * (box + gap) + 24
+
+    def column(names: Sequence[str], left: float) -> list[tuple[str, float, float]]:
+        top = 24 + (height - 24 - len(names) * (box + gap) + gap) / 2
+        return [(text, left, top + rank * (box + gap)) for rank, text in enumerate(names)]
+
+    middle = column([name], width + room)
+    sides = column(before, 0) + column(after, 2 * (width + room))
+    _, mid_x, mid_y = middle[0]
+    parts = [_text(0, 14, "faite à partir de", color=GRIS, size=12), _text(2 * (width + room), 14, "sert à faire", color=GRIS, size=12)]
+    for text, x, y in sides:
+        a, b = (x + width, mid_x) if x < mid_x else (mid_x + width, x)
+        ya, yb = (y, mid_y) if x < mid_x else (mid_y, y)
+        parts.append(f'<path d="M{_n(a)},{_n(ya + box / 2)}C{_n(a + room / 2)},{_n(ya + box / 2)} {_n(b - room / 2)},{_n(yb + box / 2)} {_n(b)},{_n(yb + box / 2)}" stroke="{GRIS}"/>')
+    for text, x, y in sides + middle:
+        own = text == name and x == mid_x
+        parts.append(f'<rect x="{_n(x + .5)}" y="{_n(y)}" width="{width - 1}" height="{box}" fill="{BLEU if own else "#fff"}" stroke="{BLEU if own else GRIS}"/>')
+        parts.append(_text(x + 8, y + 17, text, color="#fff" if own else ENCRE, size=12))
+    return _svg(3 * width + 2 * room, height, "".join(parts), alt, False)

@@ -23,7 +23,7 @@ class Release:
 
     folder: Path
     threads: int = 2
-    name: str = ""  # identifier of the release when its folder does not bear it yet, as while it is being published
+    name: str = ""  # identifier of a release whose folder does not bear it yet: it is being published
 
     @cached_property
     def _con(self) -> Any:

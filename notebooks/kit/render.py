@@ -55,6 +55,11 @@ def sheets(release: Release) -> list[Sheet]:
     ]  # fmt: skip
     for name in _column(release, "select intervention_id from dim_intervention order by 1"):
         found.append(Sheet("intervention", (("choix", None), ("intervention_id", name)), f"interventions/{name}.html"))
+    facts = release.dictionary()
+    found.append(Sheet("dictionnaire", (("choix", None), ("sujet", "")), "dictionnaire/index.html"))
+    found += [Sheet("dictionnaire", (("choix", None), ("sujet", f"table:{name}")), f"dictionnaire/{name}.html") for name in facts["tables"]]
+    for group in sorted({source["groupe"] for source in facts["sources"].values()}):
+        found.append(Sheet("dictionnaire", (("choix", None), ("sujet", f"sources:{group}")), f"dictionnaire/sources-{group}.html"))
     found += [territory(*place) for place in release.query(TERRITOIRES).select("territoire_niveau", "territoire_code").iter_rows()]
     return found
 
@@ -62,6 +67,20 @@ def sheets(release: Release) -> list[Sheet]:
 def territory(level: str, code: str) -> Sheet:
     """The page of one territory; ``level`` is region, departement, epci or commune."""
     return Sheet("territoire", (("choix", None), ("niveau", level), ("code", code)), f"territoires/{level}-{code}.html")
+
+
+def territory_of(release: Release, place: str) -> Sheet:
+    """The page of the territory written ``niveau:code``. Raises LookupError, in French, when the release has none such."""
+    level, _, code = place.partition(":")
+    known = release.query(
+        "select 1 from dim_territoire where est_pivot and territoire_niveau = ? and territoire_code = ? and territoire_niveau in ('commune', 'epci', 'departement', 'region')",
+        level, code,
+    )  # fmt: skip
+    if known.height != 1:
+        older = release.query("select max(cog_annee) as annee from dim_territoire where territoire_niveau = ? and territoire_code = ?", level, code)["annee"][0]
+        why = f" ; ce code a eu cours jusqu'en {older}, chercher celui qui lui succède" if older else " ; écrire niveau:code, par exemple commune:23096"
+        raise LookupError(f"pas de territoire « {place} » dans la géographie de la publication{why}")
+    return territory(level, code)
 
 
 def _column(release: Release, sql: str, *parameters: Any) -> list[Any]:
@@ -105,7 +124,8 @@ def render(folder: Path, target: Path, only: Iterable[Sheet] | None = None, name
     release = Release(folder, name=name)
     every = list(sheets(release) if only is None else only)
     release.close()
-    count = max(1, min(processes or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else processes or os.cpu_count() or 1, len(every)))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = min(processes or cores, len(every))
     jobs = [(str(folder), release.id, str(target), every[part : part + 12]) for part in range(0, len(every), 12)]
     sizes: dict[str, int] = {}
     if len(jobs) == 1 or count == 1:
