@@ -345,7 +345,7 @@ def lineage(before: Sequence[str], name: str, after: Sequence[str], alt: str) ->
     sides = column(before, 0) + column(after, 2 * (width + room))
     _, mid_x, mid_y = middle[0]
     parts = [_text(0, 14, "faite à partir de", color=GRIS, size=12), _text(2 * (width + room), 14, "sert à faire", color=GRIS, size=12)]
-    for text, x, y in sides:
+    for _, x, y in sides:
         a, b = (x + width, mid_x) if x < mid_x else (mid_x + width, x)
         ya, yb = (y, mid_y) if x < mid_x else (mid_y, y)
         parts.append(f'<path d="M{_n(a)},{_n(ya + box / 2)}C{_n(a + room / 2)},{_n(ya + box / 2)} {_n(b - room / 2)},{_n(yb + box / 2)} {_n(b)},{_n(yb + box / 2)}" stroke="{GRIS}"/>')
