@@ -58,6 +58,17 @@ def _(intervention_id, release):
         "where p.intervention_id = ? and o.territoire_niveau = 'national' and o.est_derniere_version order by o.periode_fin, o.periode_debut",
         intervention_id,
     )
+    # An intervention of few places is told by their values; the country's say nothing of it.
+    locales = release.query(
+        "with lieux as (select distinct territoire_niveau, territoire_code from ("
+        "select territoire_niveau, territoire_code from fct_intervention_territoire where intervention_id = ? and date_fin is null "
+        "union all select territoire_niveau, territoire_code from mart_intervention_du_territoire where intervention_id = ? and territoire_niveau = 'departement')) "
+        "select p.portee, i.libelle, t.territoire_nom, o.*, coalesce(o.unite, i.unite, '') as unite_dite from fct_observation as o inner join lieux using (territoire_niveau, territoire_code) "
+        "inner join bridge_intervention_indicateur as p on p.indicateur_id = o.indicateur_id and p.intervention_id = ? inner join dim_indicateur as i on i.indicateur_id = o.indicateur_id "
+        "inner join dim_territoire as t on t.est_pivot and t.territoire_niveau = o.territoire_niveau and t.territoire_code = o.territoire_code "
+        "where (select count(*) from lieux) <= 4 and o.est_derniere_version and o.valeur is not null order by i.libelle, t.territoire_nom, o.territoire_niveau, o.periode_fin, o.periode_debut",
+        intervention_id, intervention_id, intervention_id,
+    )  # fmt: skip
     avancements = release.query(
         "select a.*, i.libelle, i.unite from mart_avancement as a inner join bridge_intervention_indicateur as p using (indicateur_id) "
         "inner join dim_indicateur as i using (indicateur_id) where p.intervention_id = ? and a.territoire_niveau = 'national' order by i.libelle",
@@ -96,14 +107,14 @@ def _(intervention_id, release):
     )
     return (
         avancements, chevauchements, choix_raisonnables, couverture, equilibre, estimations, evenements, indicateurs, intervention,
-        nationales, presence, reponses, situations,
+        locales, nationales, presence, reponses, situations,
     )  # fmt: skip
 
 
 @app.cell
 def _(
     avancements, chevauchements, choix_raisonnables, couverture, equilibre, estimations, evenements, figures, indicateurs, intervention,
-    nationales, page, pl, presence, release, reponses, situations,
+    locales, nationales, page, pl, presence, release, reponses, situations,
 ):  # fmt: skip
     feuille = release.page(intervention["intervention_nom"], "..", f"interventions/{intervention['intervention_id']}.html")
     _demo = feuille.demonstration
@@ -119,7 +130,7 @@ def _(
         "<p>Promesse d'un impact mesurable : <strong>" + page.state(reponses["etat_promesse"]) + "</strong>. " + page.escape(
             f"Indicateurs de politique publique qui ont une valeur : {couverture['observes_politique_publique']} sur {couverture['indicateurs_politique_publique']} ; "
             f"de vie quotidienne : {couverture['observes_vie_quotidienne']} sur {couverture['indicateurs_vie_quotidienne']}"
-            + (f" ; données du {page.day(couverture['premiere_periode'])} au {page.day(couverture['derniere_periode'])}." if couverture["derniere_periode"] else ".")) + "</p>",
+            + (f" ; la donnée la plus récente porte jusqu'au {page.day(couverture['derniere_periode'])}." if couverture["derniere_periode"] else ".")) + "</p>",
         page.answers([
             ("Avancement vers la cible", reponses["etat_avancement"], reponses["phrase_avancement"]),
             ("Situation des territoires", reponses["etat_situation"], reponses["phrase_situation"]),
@@ -156,6 +167,18 @@ def _(
         feuille.add(page.paragraph(page.sentence(_motif) if _motif else "Les territoires connus ne se rattachent à aucune commune."))
 
     feuille.add(page.heading("Ce qui est fait, et ce que vivent les habitants"))
+    _ici = locales.group_by("indicateur_id", "territoire_niveau", "territoire_code", maintain_order=True).last()
+    # A pact over one whole département has that département's values, twice.
+    if presence.height == 1 and presence["part_communes"][0] == 100:
+        _ici = _ici.filter(pl.col("territoire_niveau") != "perimetre")
+    for _portee, _titre in (("politique_publique", "Politique publique"), ("vie_quotidienne", "Vie quotidienne")):
+        _part = _ici.filter(pl.col("portee") == _portee)
+        if _part.height:
+            feuille.add(page.table(
+                _part, f"{_titre} : dernière valeur dans ses territoires",
+                {"libelle": "Indicateur", "territoire_nom": "Territoire", "valeur": "Valeur", "unite_dite": "Unité", "periode_fin": "Au", "connue_le": "Connu le", "statut_valeur": "État"},
+            ))  # fmt: skip
+    _pays = []
     _dernieres = (
         nationales.filter(pl.col("valeur").is_not_null() | ~pl.col("indicateur_id").is_in(nationales.filter(pl.col("valeur").is_not_null())["indicateur_id"].unique().to_list()))
         .group_by("indicateur_id", maintain_order=True).last()
@@ -164,7 +187,7 @@ def _(
         _part = indicateurs.filter(pl.col("portee") == _portee).join(
             _dernieres.select("indicateur_id", "valeur", "periode_fin", "statut_valeur", "connue_le", "unite_dite", "motif"), on="indicateur_id", how="left", maintain_order="left"
         )
-        feuille.add(
+        _pays.append(
             page.table(
                 _part.with_columns(
                     unite=pl.coalesce("unite_dite", "unite"),
@@ -176,8 +199,9 @@ def _(
                 {"libelle": "Indicateur", "valeur": "Valeur", "unite": "Unité", "periode_fin": "Au", "connue_le": "Connu le", "dit": "État", "englobe": "Mesuré sur"},
             )
         )  # fmt: skip
+    feuille.add(*([page.fold("Les mêmes indicateurs dans tout le pays, et ceux qui n'ont pas de valeur", *_pays)] if _ici.height else _pays))
     if nationales.height:
-        feuille.add(page.fold("D'où viennent ces chiffres : formule, livraison, empreinte des octets", page.table(
+        feuille.add(page.fold("D'où viennent les chiffres nationaux : formule, livraison, empreinte des octets", page.table(
             _dernieres.sort("libelle"), "Chaîne de chaque dernière valeur nationale",
             {"libelle": "Indicateur", "formule": "Formule", "titre": "Source", "millesime": "Livraison", "connue_le": "Connu le", "snapshot_sha256": "Empreinte SHA-256"},
         ), page.paragraph(f"La chaîne complète, jusqu'aux lignes du fichier : dk explain {_dernieres['indicateur_id'][0]} national:FR --release {release.id}", "note")))  # fmt: skip
@@ -265,7 +289,7 @@ def _(
         feuille.add(page.fold("Ce qui n'est pas connu, et pourquoi", page.table(
             indicateurs.filter(pl.col("motif_sans_valeur").is_not_null()), "Indicateurs sans valeur", {"libelle": "Indicateur", "motif_sans_valeur": "Pourquoi"},
         ) if indicateurs["motif_sans_valeur"].is_not_null().any() else page.items(couverture["manquants"].split(" ; "))))  # fmt: skip
-    feuille.sources = release.citations(sorted({*nationales["source_id"], *avancements["source_id"]}))
+    feuille.sources = release.citations(sorted({*locales["source_id"], *nationales["source_id"], *avancements["source_id"]}))
     return (feuille,)
 
 

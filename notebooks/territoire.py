@@ -153,7 +153,7 @@ def _(
                     page.paragraph("Dessin : la boîte va du premier au troisième quartile des comparables, le trait est leur médiane, le point est ce territoire. Rang 1 : la plus grande valeur.", "note"))  # fmt: skip
         _compares = _compares.with_columns(
             periode=pl.struct("periode_debut", "periode_fin").map_elements(lambda p: page.period(p["periode_debut"], p["periode_fin"]), return_dtype=pl.String),
-            place=pl.col("rang").cast(pl.String) + " sur " + (pl.col("comparables") + 1).cast(pl.String),
+            place=pl.col("rang").cast(pl.String) + "\u00a0sur\u00a0" + (pl.col("comparables") + 1).cast(pl.String),
             dessin=pl.struct("quartile_bas_comparables", "mediane_comparables", "quartile_haut_comparables", "valeur").map_elements(
                 lambda r: figures.position(*r.values()), return_dtype=pl.String),
         )  # fmt: skip
