@@ -85,7 +85,7 @@ def _(dictionnaire, faits, figures, motifs, page, pl, release, sujet):
             page.heading("Colonnes publiées"),
             page.table(
                 pl.DataFrame([
-                    {"nom": c["nom"], "table": n, "lien": f"{n}.html#{page.slug(c['nom'])}", "unite": c["unite"], "definition": c["description"]}
+                    {"nom": c["nom"], "table": n, "lien": f"{n}.html#c-{page.slug(c['nom'])}", "unite": c["unite"], "definition": c["description"]}
                     for n, t in _tables.items() for c in t["colonnes"]
                 ], schema_overrides={"unite": pl.String}).sort("nom", "table"),
                 "Par ordre alphabétique", {"nom": "Colonne", "table": "Table", "definition": "Définition", "unite": "Unité"}, links={"nom": "lien"}),
@@ -107,7 +107,7 @@ def _(dictionnaire, faits, figures, motifs, page, pl, release, sujet):
             page.heading("Colonnes"),
             page.table(
                 pl.DataFrame([
-                    {"nom": f'<code id="{page.slug(c["nom"])}">{page.escape(c["nom"])}</code>', "type": _types.get(c["type"], c["type"]), "unite": c["unite"], "definition": c["description"],
+                    {"nom": f'<code id="c-{page.slug(c["nom"])}">{page.escape(c["nom"])}</code>', "type": _types.get(c["type"], c["type"]), "unite": c["unite"], "definition": c["description"],
                      "exemples": faits[c["nom"]]["exemples"] or None, "absentes": 100 * (1 - faits[c["nom"]]["remplies"] / _lignes) if _lignes else None}
                     for c in _table["colonnes"]
                 ], schema_overrides={"unite": pl.String, "exemples": pl.String, "absentes": pl.Float64}),

@@ -261,7 +261,8 @@ def _(
             if _plan["statut"] == "non crédible":
                 _alt += " Seules les années d'avant le début sont montrées : ce qui suit n'est pas crédible."
             _dessins.append(page.figure(
-                figures.event_study(_autour.select(annee_relative="delai", effet="effet", borne_basse="bas", borne_haute="haut"), _unite, _alt, _demo),
+                figures.event_study(_autour.select(
+                    "effet", annee_relative="delai", borne_basse=pl.when(~pl.col("est_reference")).then("bas"), borne_haute=pl.when(~pl.col("est_reference")).then("haut")), _unite, _alt, _demo),
                 _alt + " Point creux : année de référence, nulle par construction."))  # fmt: skip
         _essais = choix_raisonnables.filter(pl.col("estimation_id") == _plan["estimation_id"])
         if _essais.height and _plan["effet"] is not None:
@@ -271,7 +272,7 @@ def _(
         _avant = equilibre.filter(pl.col("estimation_id") == _plan["estimation_id"])
         if _avant.height:
             feuille.add(page.fold("Ressemblance des territoires touchés et des témoins avant le début", page.table(
-                _avant, "Différences en écarts-types ; au-delà de 0,1, les deux groupes ne se ressemblent pas",
+                _avant.with_columns(pl.col("variable").map_elements(page.plain, return_dtype=pl.String)), "Différences en écarts-types ; au-delà de 0,1, les deux groupes ne se ressemblent pas",
                 {"variable": "Caractéristique", "moyenne_traitees": "Touchés", "moyenne_temoins": "Témoins", "smd_brut": "Différence", "smd_ajuste": "Après pondération"},
             )))  # fmt: skip
     if chevauchements.height:

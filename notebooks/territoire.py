@@ -116,8 +116,8 @@ def _(
     else:
         feuille.add(page.paragraph("Aucune liste en main ne cite ce territoire, ni une de ses communes."))
     _phrases = {
-        "non mesurée": "Non : on ne peut pas dire que la promesse est tenue ici, puisque l'un des deux plans n'y est pas mesuré.",
-        "mesurée, effet non établi": "Pas établi : les deux plans sont mesurés ici, mais aucun impact de l'intervention n'est établi.",
+        "non mesurée": "On ne sait pas : l'un des deux plans n'est pas mesuré ici, on ne peut donc pas dire que la promesse est tenue.",
+        "mesurée, effet non établi": "Pas établie : les deux plans sont mesurés ici, mais aucun impact de l'intervention n'est établi.",
         "effet favorable établi": "Oui pour l'ensemble de l'intervention : les deux plans sont mesurés ici et un impact favorable est établi.",
         "effet défavorable établi": "Non pour l'ensemble de l'intervention : un impact défavorable est établi.",
     }

@@ -306,12 +306,14 @@ def departements(
             text = f"{number(low)} {unit} et plus" if high is None else f"de {number(low)} à moins de {number(high)} {unit}"
         entries.append((patch(shade(rank)), text))
     entries += [(patch(texture(r)), r) for r in sorted({reasons.get(c, "sans valeur") for c in plan["departements"] if c not in values})]
-    # The overseas tiles are told apart by their code only; a halo keeps it legible on any shade.
-    tiles = "".join(
-        _text(float(found[1]) + 38, float(found[2]) + 47, code, "middle", size=26, more=' paint-order="stroke" stroke="#fff" stroke-width="7"')
-        for code, path in plan["departements"].items() if (found := re.match(r"M(\d+),(\d+)h", path))
-    )  # fmt: skip
-    body = f'<g stroke="{GRIS}" stroke-width="1.5">{"".join(shapes)}</g>{tiles}'
+    # The overseas tiles are told apart by their code only: white on the dark shades, with a halo on a hatching.
+    tiles = []
+    for code, path in plan["departements"].items():
+        if found := re.match(r"M(\d+),(\d+)h", path):
+            dark = code in values and shade(sum(values[code] >= cut for cut in cuts)) in DEGRES[3:]
+            halo = "" if code in values else ' paint-order="stroke" stroke="#fff" stroke-width="7"'
+            tiles.append(_text(float(found[1]) + 38, float(found[2]) + 47, code, "middle", "#fff" if dark else ENCRE, 26, halo))
+    body = f'<g stroke="{GRIS}" stroke-width="1.5">{"".join(shapes)}</g>{"".join(tiles)}'
     return _svg(plan["largeur"], plan["hauteur"], body, alt, demonstration) + legend(entries)
 
 

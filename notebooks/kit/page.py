@@ -50,6 +50,7 @@ caption{text-align:left;font-weight:600;padding:.25rem 0}th,td{border-bottom:1px
 th[scope=row]{font-weight:400;min-width:11rem}thead th{background:var(--bande);border-bottom:2px solid var(--encre);vertical-align:bottom}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}td.n{white-space:nowrap}
 td.s{white-space:nowrap}details{margin:.5rem 0}summary{cursor:pointer;color:var(--accent);padding:.15rem 0}code{font-size:.85em;overflow-wrap:anywhere}
 .etat{white-space:nowrap}.bien{color:var(--bien)}.mal{color:var(--mal)}.gris{color:var(--doux)}
+@media(max-width:40rem){th[scope=row]{min-width:8rem;max-width:10rem;overflow-wrap:anywhere}}
 footer{border-top:1px solid var(--trait);margin-top:2.5rem;padding-top:.75rem;padding-bottom:2rem;font-size:.85rem;color:var(--doux)}footer li{margin:.15rem 0;overflow-wrap:anywhere}
 @media print{@page{size:A4;margin:14mm 12mm}html{font-size:9.5pt}nav,.evitement{display:none}header,main,footer{max-width:none;padding:0}
 .tableau{overflow:visible}table{font-size:8.5pt}th,td{padding:.2rem .35rem}th[scope=row]{min-width:0}.etat,td.s{white-space:normal}thead{display:table-header-group}tr{break-inside:avoid}h2,h3{break-after:avoid}
@@ -61,7 +62,7 @@ MOIS = ("janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août
 
 def escape(text: str, quote: bool = False) -> str:
     """Text as HTML, its French double punctuation kept on the line of the word before it."""
-    return _escape(re.sub(r"(?<=«) | (?=[»:;?!](?:\s|$|[.,)]))", "\u00a0", text), quote=quote)
+    return _escape(re.sub(r"(?<=«) | (?=[»:;?!](?:\s|$|[.,)]))|(?<=\d) (?=[%€])", "\u00a0", text), quote=quote)
 
 
 def count(value: int, noun: str) -> str:
@@ -227,8 +228,24 @@ def answers(cards: Sequence[tuple[str, str, str]]) -> str:
     ) + "</ul>"  # fmt: skip
 
 
+# Names of variables that rules write, in a reader's words (INSEE's categories of communes in an attraction area).
+MOTS = {
+    "log_population": "population", "log_revenu": "revenu", "log_prix": "prix", "aav_categorie 11": "part de communes-centres",
+    "aav_categorie 12": "part de communes de pôle principal", "aav_categorie 13": "part de communes de pôle secondaire",
+    "aav_categorie 20": "part de communes de couronne", "aav_categorie 30": "part de communes hors attraction des villes",
+    "indicateur en": "niveau de l'indicateur en",
+}  # fmt: skip
+_MOTS = re.compile("|".join(map(re.escape, MOTS)))
+
+
+def plain(text: str) -> str:
+    """The same words with variables named as a reader would."""
+    return _MOTS.sub(lambda found: MOTS[found.group()], text)
+
+
 def sentence(text: str) -> str:
-    """A rule's words as a sentence: a capital, a full stop, and figures of thousands parted."""
+    """A rule's words as a sentence: plain names, a capital, a full stop, and figures of thousands parted."""
+    text = plain(text)
     text = re.sub(r"(?<![\d,\u202f])\d{5,}(?![\d,])", lambda found: number(int(found.group())), text)
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
