@@ -146,7 +146,7 @@ def _(dictionnaire, faits, figures, motifs, page, pl, release, sujet):
 
 @app.cell
 def _(feuille, mo):
-    mo.Html(feuille.body())
+    mo.Html(feuille.live())
     return
 
 

@@ -296,7 +296,7 @@ def _(
 
 @app.cell
 def _(feuille, mo):
-    mo.Html(feuille.body())
+    mo.Html(feuille.live())
     return
 
 

@@ -129,7 +129,7 @@ def _(controles, couverture, echecs, fraicheur, geographie, page, pl, rejets, re
 
 @app.cell
 def _(feuille, mo):
-    mo.Html(feuille.body())
+    mo.Html(feuille.live())
     return
 
 

@@ -93,7 +93,7 @@ def _(interventions, page, pl, promesses, release, territoires):
 
 @app.cell
 def _(feuille, mo):
-    mo.Html(feuille.body())
+    mo.Html(feuille.live())
     return
 
 

@@ -126,7 +126,7 @@ def _(bilans, consolidation, contrats, figures, manquements, page, pl, release):
 
 @app.cell
 def _(feuille, mo):
-    mo.Html(feuille.body())
+    mo.Html(feuille.live())
     return
 
 

@@ -139,7 +139,7 @@ def _(evolutions, figures, page, pl, promesses, release, reponses, retards):
 
 @app.cell
 def _(feuille, mo):
-    mo.Html(feuille.body())
+    mo.Html(feuille.live())
     return
 
 

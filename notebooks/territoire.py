@@ -25,7 +25,8 @@ def _(open_release):
 @app.cell
 def _(mo, release):
     _places = release.query(
-        "select territoire_niveau || ':' || territoire_code as cle, territoire_nom || ' (' || territoire_niveau || ' ' || territoire_code || ')' as nom "
+        "select territoire_niveau || ':' || territoire_code as cle, territoire_nom || ' (' || case territoire_niveau when 'region' then 'région' when 'departement' then 'département' "
+        "when 'epci' then 'intercommunalité' else 'commune' end || ' ' || territoire_code || ')' as nom "
         "from dim_territoire where est_pivot and territoire_niveau in ('region', 'departement', 'epci', 'commune') order by territoire_niveau desc, territoire_nom"
     )
     choix = mo.ui.dropdown(dict(_places.select("nom", "cle").iter_rows()), value=_places["nom"][0], label="Territoire", searchable=True)
@@ -46,7 +47,7 @@ def _(code, niveau, release):
         "select territoire_niveau, territoire_code, territoire_nom from dim_territoire where est_pivot and ("
         "(territoire_niveau = 'departement' and ? = 'region' and region_code = ?) or (territoire_niveau = 'region' and ? <> 'region' and territoire_code = ?) "
         "or (territoire_niveau = 'departement' and ? in ('commune', 'epci') and territoire_code = ?)) order by territoire_niveau, territoire_code",
-        niveau, code, niveau, territoire["region_code"], niveau, territoire["departement_code"],
+        niveau, code, niveau, territoire["region_code"] if len(territoire["region_code"] or "") == 2 else None, niveau, territoire["departement_code"],
     )  # fmt: skip
     interventions = release.query(
         "select m.*, t.etat_impact, t.phrase_impact from mart_intervention_du_territoire as m inner join mart_tableau_de_bord as t using (intervention_id) "
@@ -195,7 +196,7 @@ def _(
 
 @app.cell
 def _(feuille, mo):
-    mo.Html(feuille.body())
+    mo.Html(feuille.live())
     return
 
 

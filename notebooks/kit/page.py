@@ -33,7 +33,7 @@ header,main,footer{max-width:66rem;margin:0 auto;padding:0 1rem}
 header{padding-top:1rem;padding-bottom:.6rem;box-shadow:0 2px 0 var(--accent)}
 header p{margin:0}.nom{font-weight:700;font-size:1.15rem}.publication{color:var(--doux);font-size:.9rem}
 nav ul{list-style:none;display:flex;flex-wrap:wrap;gap:.1rem 1.25rem;margin:.5rem 0 0;padding:0;font-size:.95rem}nav a{display:inline-block;padding:.2rem 0}nav a[aria-current]{font-weight:700;text-decoration:none;color:var(--encre)}
-h1{font-size:1.75rem;line-height:1.2;margin:1.5rem 0 .5rem}h2{font-size:1.3rem;line-height:1.25;margin:2.25rem 0 .6rem;border-top:1px solid var(--trait);padding-top:1rem}
+h1,h2,h3,caption,thead th{font-weight:700}h1{font-size:1.75rem;line-height:1.2;margin:1.5rem 0 .5rem}h2{font-size:1.3rem;line-height:1.25;margin:2.25rem 0 .6rem;border-top:1px solid var(--trait);padding-top:1rem}
 h3{font-size:1.05rem;margin:1.4rem 0 .35rem}p,ul,ol{margin:.5rem 0}p,main>ul,main>ol{max-width:44rem}
 blockquote{margin:.75rem 0;padding:.1rem 1rem;border-left:4px solid var(--accent);max-width:44rem;background:var(--bande)}
 .demonstration{background:var(--alerte);border:2px solid #8a6100;padding:.5rem .75rem;margin:1rem 0;font-weight:700;max-width:none}
@@ -273,12 +273,17 @@ class Page:
         return self
 
     def body(self) -> str:
-        """What the live notebook shows too: the mark, the title, the release and the blocks."""
+        """The mark, the title, the release and the blocks."""
         from notebooks.kit.figures import TRAMES
 
         mark = '<p class="demonstration">Données de démonstration : aucun chiffre de cette page n\'est réel.</p>' if self.demonstration else ""
         shown = f'<p class="note">Publication {escape(self.release_id)} du {day(self.created)}.</p>'
         return f"{TRAMES if 'url(#trame-' in ''.join(self.blocks) else ''}{mark}<h1>{escape(self.title)}</h1>{shown}{''.join(self.blocks)}"
+
+    def live(self) -> str:
+        """The same inside a live notebook, whose own style stays out of it."""
+        style = STYLE.replace(":root{", ":scope{", 1).replace("html{", ":scope{")
+        return f'<div lang="fr"><style>@scope{{{style}}}</style>{self.body()}</div>'
 
     def html(self) -> str:
         """The whole self-contained document."""

@@ -129,9 +129,13 @@ def render(folder: Path, target: Path, only: Iterable[Sheet] | None = None, name
     jobs = [(str(folder), release.id, str(target), every[part : part + 12]) for part in range(0, len(every), 12)]
     sizes: dict[str, int] = {}
     if len(jobs) == 1 or count == 1:
-        for job in jobs:
-            sizes |= _render(job)
-        _opened.cache_clear()
+        try:
+            for job in jobs:
+                sizes |= _render(job)
+        finally:
+            # This process goes on: an open file would stop whoever writes it next.
+            _opened(str(folder), release.id).close()
+            _opened.cache_clear()
         return sizes
     # A clean process imports the libraries once and parts into workers: this one has threads of Polars and DuckDB, which
     # do not survive a fork.

@@ -120,7 +120,7 @@ def test_a_page_that_cannot_be_made_refuses_the_publication_and_names_it(candida
 
 
 def test_the_sur_mesure_page_says_plainly_that_no_record_is_in_the_release(contents: dict[str, str]) -> None:
-    assert "ne contient aucun relevé de demandes d&#x27;ingénierie" in contents["sur_mesure.html"]
+    assert "ne contient aucun relevé de demandes d'ingénierie" in contents["sur_mesure.html"]
 
 
 def test_the_dictionary_holds_every_published_table_and_column(contents: dict[str, str], pages: Path) -> None:
