@@ -171,6 +171,8 @@ def _(
     # A pact over one whole département has that département's values, twice.
     if presence.height == 1 and presence["part_communes"][0] == 100:
         _ici = _ici.filter(pl.col("territoire_niveau") != "perimetre")
+    # Its own perimeter tells more than the départements that it crosses.
+    _ici = _ici.filter((pl.col("territoire_niveau") == "perimetre").any().over("indicateur_id").not_() | (pl.col("territoire_niveau") == "perimetre"))
     for _portee, _titre in (("politique_publique", "Politique publique"), ("vie_quotidienne", "Vie quotidienne")):
         _part = _ici.filter(pl.col("portee") == _portee)
         if _part.height:

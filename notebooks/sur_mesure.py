@@ -93,7 +93,7 @@ def _(bilans, consolidation, contrats, figures, manquements, page, pl, release):
         _raisons = {c: _raisons.get(c, "aucun relevé") for c in figures.drawing()["departements"]}
         _alt = f"Part des demandes closes par une réponse locale, par département, {_dite}."
         _montrer = {
-            "territoire_nom": "Département", "demandes": "Demandes", "demandes_closes": "Closes", "part_reponse_locale": "Réponse locale (%)", "wilson_bas": "De", "wilson_haut": "à (95 %)",
+            "territoire_nom": "Département", "demandes": "Demandes", "demandes_closes": "Closes", "part_reponse_locale": "Réponse locale (%)", "wilson_bas": "De (95 %)", "wilson_haut": "À (95 %)",
             "delai_median_interlocuteur_jours": "Délai médian (jours)", "demandes_en_manquement": "En manquement", "connue_le": "Connu le", "motif": "Remarque",
         }  # fmt: skip
         feuille.add(

@@ -32,11 +32,13 @@ LARGEUR, LETTRE = 460, 14
 CONTOURS = Path(__file__).with_name("departements.json")
 # Series are told apart by dash and marker as well as by hue.
 TRACES = ((BLEU, "", "rond"), (ORANGE, "7 4", "carre"), (GRIS, "2 3", "losange"))
-# Patterns that every page defines once: missing values, and values kept secret.
+# Patterns that a page defines once: missing values, those missing for another reason, and values kept secret.
 TRAMES = (
     '<svg class="trames" width="0" height="0" aria-hidden="true" focusable="false"><defs>'
     '<pattern id="trame-manque" width="14" height="14" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
     '<rect width="14" height="14" fill="#fff"/><path d="M0,0V14" stroke="#8a8a8a" stroke-width="6"/></pattern>'
+    '<pattern id="trame-autre" width="12" height="12" patternUnits="userSpaceOnUse">'
+    '<rect width="12" height="12" fill="#fff"/><path d="M0,6H12" stroke="#8a8a8a" stroke-width="4"/></pattern>'
     '<pattern id="trame-secret" width="16" height="16" patternUnits="userSpaceOnUse">'
     '<rect width="16" height="16" fill="#fff"/><path d="M0,0L16,16M16,0L0,16" stroke="#5f6368" stroke-width="3"/></pattern>'
     "</defs></svg>"
@@ -78,8 +80,8 @@ def _svg(width: float, height: float, body: str, alt: str, demonstration: bool) 
     if demonstration:
         cx, cy = width / 2, height / 2
         mark = _text(
-            cx, cy, "données de démonstration", "middle", "#8a2a00", round(width / 15),
-            f' font-weight="700" fill-opacity=".4" transform="rotate(-14 {_n(cx)} {_n(cy)})"',
+            cx, cy + width / 50, "données de démonstration", "middle", "#8a2a00", round(width / 17),
+            f' font-weight="700" fill-opacity=".4" transform="rotate({-min(14, round(20 * height / width))} {_n(cx)} {_n(cy)})"',
         )  # fmt: skip
     return (
         f'<svg role="img" aria-label="{escape(alt, quote=True)}" viewBox="0 0 {_n(width)} {_n(height)}" '
@@ -278,11 +280,16 @@ def departements(
     cuts = sorted({known[min(len(known) - 1, len(known) * k // 5)] for k in range(1, 5)} - {known[0]}) if known else []
     plan = drawing()
 
+    missing = sorted({reasons.get(code, "sans valeur") for code in plan["departements"] if code not in values})
+    others = [reason for reason in missing if reason not in (absence, "secret")]
+
     def shade(rank: int) -> str:
         return DEGRES[round(rank * (len(DEGRES) - 1) / len(cuts)) if cuts else -1]
 
     def texture(reason: str) -> str:
-        return "#fff" if reason == absence else "url(#trame-secret)" if reason == "secret" else "url(#trame-manque)"
+        if reason in (absence, "secret"):
+            return "#fff" if reason == absence else "url(#trame-secret)"
+        return "url(#trame-autre)" if others.index(reason) % 2 else "url(#trame-manque)"
 
     shapes = []
     for code, path in plan["departements"].items():
@@ -305,7 +312,7 @@ def departements(
         else:
             text = f"{number(low)} {unit} et plus" if high is None else f"de {number(low)} à moins de {number(high)} {unit}"
         entries.append((patch(shade(rank)), text))
-    entries += [(patch(texture(r)), r) for r in sorted({reasons.get(c, "sans valeur") for c in plan["departements"] if c not in values})]
+    entries += [(patch(texture(reason)), reason) for reason in missing]
     # The overseas tiles are told apart by their code only: white on the dark shades, with a halo on a hatching.
     tiles = []
     for code, path in plan["departements"].items():

@@ -123,6 +123,50 @@ def test_the_sur_mesure_page_says_plainly_that_no_record_is_in_the_release(conte
     assert "ne contient aucun relevé de demandes d'ingénierie" in contents["sur_mesure.html"]
 
 
+def sur_mesure(folder: Path, name: str = "", **national: object) -> str:
+    """The page on the sur-mesure when the release holds three départements and the country."""
+    import polars as pl
+
+    from notebooks.sur_mesure import app
+
+    line = {
+        "territoire_niveau": "departement", "territoire_code": "23", "territoire_nom": "Creuse", "periode": "2024", "demandes": 30, "demandes_closes": 20,
+        "part_reponse_locale": 85.0, "wilson_bas": 64.0, "wilson_haut": 94.8, "cible": 90.0, "statut_valeur": "observé", "motif": None,
+        "delai_median_interlocuteur_jours": 12.0, "demandes_en_manquement": 3, "connue_le": dt.date(2025, 2, 1), "source_id": "interne__demande_ingenierie",
+    }  # fmt: skip
+    empty = {"part_reponse_locale": None, "wilson_bas": None, "wilson_haut": None, "delai_median_interlocuteur_jours": None}
+    bilans = pl.DataFrame([
+        line,
+        line | empty | {"territoire_code": "08", "territoire_nom": "Ardennes", "statut_valeur": "secret", "motif": "secret statistique"},
+        line | empty | {"territoire_code": "58", "territoire_nom": "Nièvre", "statut_valeur": "sans objet", "motif": "aucune demande close"},
+        line | {"territoire_niveau": "national", "territoire_code": "FR", "territoire_nom": "France"} | national,
+    ], infer_schema_length=None)  # fmt: skip
+    reader = Release(folder, name=name)
+    nothing = pl.DataFrame()
+    _, defs = app.run(defs={"release": reader, "bilans": bilans, "manquements": nothing, "contrats": nothing, "consolidation": nothing})
+    reader.close()
+    return markup.unescape(defs["feuille"].html()).replace("\u00a0", " ")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(91.0, 95.0, "la promesse est tenue"), (60.0, 89.0, "la promesse n'est pas tenue"), (85.0, 95.0, "on ne peut pas conclure : l'intervalle contient la cible")],
+)
+def test_the_ninety_per_cent_are_judged_by_their_interval(low: float, high: float, verdict: str, pages: Path) -> None:
+    text = sur_mesure(pages.parent, wilson_bas=low, wilson_haut=high)
+    assert verdict in text and "Relevés connus le 1er février 2025" in text
+    assert len({"la promesse est tenue", "la promesse n'est pas tenue", "on ne peut pas conclure"} & set(re.findall(r"la promesse est tenue|la promesse n'est pas tenue|on ne peut pas conclure", text))) == 1
+
+
+def test_a_secret_share_is_named_and_a_demonstration_marks_each_of_its_figures(pages: Path) -> None:
+    text = sur_mesure(pages.parent, name="demo-2026-01-01-1")
+    assert text.count("url(#trame-secret)") == 2, "le département et sa légende"
+    assert "aucune demande close" in text and "aucun relevé" in text
+    drawn = re.findall(r'<svg role="img".*?</svg>', text, re.S)
+    assert len(drawn) == 2 and all("données de démonstration</text>" in d for d in drawn)
+    assert "Données de démonstration : aucun chiffre de cette page n'est réel." in text
+
+
 def test_the_dictionary_holds_every_published_table_and_column(contents: dict[str, str], pages: Path) -> None:
     package = json.loads((pages.parent / "datapackage.json").read_text(encoding="utf-8"))
     index = contents["dictionnaire/index.html"]
