@@ -36,7 +36,7 @@ def test_three_clicks_tell_whether_france_services_kept_its_promise_in_the_creus
     assert re.search(r'<a href="#france-services">Programme France services</a>', creuse), "deuxième geste"
     answer = said(creuse[creuse.index('<h3 id="france-services">') :].split("<details>")[0])
     state, impact, known, public, daily = ask(
-        "select etat_promesse, etat_impact, m.connue_le, mesures_politique_publique, mesures_vie_quotidienne from mart_intervention_du_territoire as m "
+        "select m.etat_promesse, etat_impact, m.connue_le, mesures_politique_publique, mesures_vie_quotidienne from mart_intervention_du_territoire as m "
         "inner join mart_tableau_de_bord using (intervention_id) where intervention_id = 'france_services' and territoire_niveau = 'departement' and territoire_code = '23'"
     )[0]
     assert state == "mesurée, effet non établi" and "aucun impact de l'intervention n'est établi" in answer
