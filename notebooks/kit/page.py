@@ -53,7 +53,7 @@ td.s{white-space:nowrap}details{margin:.5rem 0}summary{cursor:pointer;color:var(
 @media(max-width:40rem){th[scope=row]{min-width:8rem;max-width:10rem;overflow-wrap:anywhere}}
 footer{border-top:1px solid var(--trait);margin-top:2.5rem;padding-top:.75rem;padding-bottom:2rem;font-size:.85rem;color:var(--doux)}footer li{margin:.15rem 0;overflow-wrap:anywhere}
 @media print{@page{size:A4;margin:14mm 12mm}html{font-size:9.5pt}nav,.evitement{display:none}header,main,footer{max-width:none;padding:0}
-.tableau{overflow:visible}table{font-size:8.5pt}th,td{padding:.2rem .35rem}th[scope=row]{min-width:0}.etat,td.s{white-space:normal}thead{display:table-header-group}tr{break-inside:avoid}h2,h3{break-after:avoid}
+.tableau{overflow:visible}table{font-size:8.5pt}th,td{padding:.2rem .35rem}th[scope=row]{min-width:0}.etat,td.s{white-space:normal}figure.carte{max-width:22rem}thead{display:table-header-group;break-after:avoid}tr:first-child{break-before:avoid}caption{break-after:avoid}tr{break-inside:avoid}h2,h3{break-after:avoid}
 a{color:inherit;text-decoration:none}summary{color:inherit}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """
 
