@@ -46,7 +46,7 @@ figcaption{font-size:.9rem;color:var(--doux);margin-top:.35rem}
 .legende{list-style:none;display:flex;flex-wrap:wrap;gap:.1rem 1.1rem;margin:.35rem 0;padding:0;font-size:.9rem}.legende svg{margin-right:.4rem;vertical-align:-.1em}
 .figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr));gap:0 2rem}
 .tableau{overflow-x:auto;margin:.75rem 0}table{border-collapse:collapse;font-size:.92rem;line-height:1.4;width:100%}
-caption{text-align:left;font-weight:600;padding:.25rem 0}th,td{border-bottom:1px solid var(--trait);padding:.35rem .6rem;text-align:left;vertical-align:top}
+caption{text-align:left;font-weight:600;padding:.25rem 0;max-width:calc(100vw - 2rem)}th,td{border-bottom:1px solid var(--trait);padding:.35rem .6rem;text-align:left;vertical-align:top}
 th[scope=row]{font-weight:400;min-width:11rem}thead th{background:var(--bande);border-bottom:2px solid var(--encre);vertical-align:bottom}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}td.n{white-space:nowrap}
 td.s{white-space:nowrap}details{margin:.5rem 0}summary{cursor:pointer;color:var(--accent);padding:.15rem 0}code{font-size:.85em;overflow-wrap:anywhere}
 .etat{white-space:nowrap}.bien{color:var(--bien)}.mal{color:var(--mal)}.gris{color:var(--doux)}
