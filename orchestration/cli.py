@@ -527,6 +527,118 @@ def doctor() -> None:
     sys.exit(FAILED if problems else OK)
 
 
+# --- pages ------------------------------------------------------------------------------------------------------
+
+CARNETS = ("sommaire", "tableau_de_bord", "intervention", "territoire", "sur_mesure", "qualite_et_methode", "dictionnaire")
+NAVIGATEURS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@main.group()
+def notebooks() -> None:
+    """Les pages que lisent les décideurs.
+
+    Chaque publication porte les siennes, dans son dossier « pages » : ouvrir pages/index.html.
+    """
+
+
+@notebooks.command()
+@click.option("--release", "release_id", default="current", show_default=True, metavar="ID", help="Publication lue.")
+@click.option("--territoire", "places", multiple=True, metavar="NIVEAU:CODE", help="Ajouter la page d'une commune ou d'un EPCI (commune:23096, epci:200034825).")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=None, metavar="DOSSIER", help="Où écrire ; par défaut « pages/ID » du dossier d'état.")
+@click.option("--pdf", "patterns", multiple=True, metavar="MOTIF", help="Imprimer aussi en PDF les pages dont le fichier suit ce motif (« * » : toutes), par Chromium.")
+def render(release_id: str, places: tuple[str, ...], out: Path | None, patterns: tuple[str, ...]) -> None:
+    """Écrit les pages d'une publication.
+
+    \b
+    Exemples :
+      dk notebooks render                                     toutes les pages, hors de la publication
+      dk notebooks render --territoire commune:23096          avec celle d'une commune
+      dk notebooks render --pdf "territoires/departement-23"  avec un PDF
+    """
+    from notebooks.kit import render as kit
+    from notebooks.kit.release import Release
+    from orchestration import release
+
+    where = home()
+    try:
+        folder = release.release_folder(where, release_id)
+    except release.ReleaseError as error:
+        raise Failure(f"{error}. Lancer « dk run » d'abord ?") from error
+    target = out or where.root / "pages" / folder.name
+    started = time.monotonic()
+    reader = Release(folder)
+    try:
+        wanted = [kit.territory_of(reader, place) for place in places]
+        reader.close()
+        sizes = kit.render(folder, target, [*kit.sheets(reader), *wanted])
+    except LookupError as error:
+        raise Failure(str(error), USAGE) from error
+    except (kit.RenderError, OSError) as error:
+        raise Failure(str(error)) from error
+    _say(f"{len(sizes)} pages en {time.monotonic() - started:.0f} s : {target / 'index.html'}")
+    for sheet in wanted:
+        _say(f"  {target / sheet.path}")
+    if patterns:
+        import fnmatch
+
+        chosen = [p for p in sizes if any(fnmatch.fnmatch(p, m) or fnmatch.fnmatch(p.removesuffix(".html"), m) for m in patterns)]
+        if not chosen:
+            raise Failure(f"aucune page ne suit {' ni '.join(patterns)}", USAGE)
+        for path in chosen:
+            _pdf(target / path)
+        _say(f"{len(chosen)} PDF à côté de leur page")
+
+
+def _pdf(page: Path) -> None:
+    """Prints a page on A4 beside itself, without the network."""
+    import subprocess
+    import tempfile
+
+    browser = next((found for name in NAVIGATEURS if (found := shutil.which(name))), None)
+    if browser is None:
+        raise Failure("Chromium n'est pas installé ; l'installer (paquet chromium), ou imprimer la page depuis un navigateur")
+    with tempfile.TemporaryDirectory() as profile:
+        done = subprocess.run(
+            [
+                browser, "--headless", "--disable-gpu", "--no-pdf-header-footer", "--proxy-server=127.0.0.1:9", f"--user-data-dir={profile}",
+                *(["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []), f"--print-to-pdf={page.with_suffix('.pdf')}", page.resolve().as_uri(),
+            ],
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+    if done.returncode or not page.with_suffix(".pdf").exists():
+        raise Failure(f"Chromium n'a pas imprimé {page.name} : {done.stderr.strip()[-300:]}")
+
+
+def _marimo(*arguments: str) -> None:
+    """Replaces this process with marimo, which answers on this machine only and asks nothing of the network."""
+    if not (home().releases / "current").exists():
+        raise Failure("aucune publication ; lancer « dk run »")
+    binary = Path(sys.executable).parent / "marimo"
+    os.environ.update({"MARIMO_SKIP_UPDATE_CHECK": "1", "DK_HOME": str(home().root)})
+    os.execv(binary, [str(binary), *arguments])
+
+
+@notebooks.command()
+@click.argument("nom", type=click.Choice(CARNETS), default="tableau_de_bord")
+@click.option("--port", default=2718, show_default=True, help="Port d'écoute, sur cette machine seulement.")
+@click.option("--no-browser", "headless", is_flag=True, help="Ne pas ouvrir de navigateur.")
+def serve(nom: str, port: int, headless: bool) -> None:
+    """Ouvre un carnet vivant, avec ses filtres.
+
+    En lecture seule, sur la publication courante : intervention et territoire donnent le choix du sujet.
+    """
+    _marimo("run", str(PROJECT / "notebooks" / f"{nom}.py"), "--host", "127.0.0.1", "--port", str(port), *(["--headless"] if headless else []))
+
+
+@notebooks.command()
+@click.argument("nom", type=click.Choice(CARNETS), default="tableau_de_bord")
+@click.option("--port", default=2718, show_default=True, help="Port d'écoute, sur cette machine seulement.")
+@click.option("--no-browser", "headless", is_flag=True, help="Ne pas ouvrir de navigateur.")
+def edit(nom: str, port: int, headless: bool) -> None:
+    """Ouvre un carnet pour le modifier."""
+    _marimo("--yes", "edit", str(PROJECT / "notebooks" / f"{nom}.py"), "--host", "127.0.0.1", "--port", str(port), "--skip-update-check", *(["--headless"] if headless else []))
+
+
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Adresse d'écoute.")
 @click.option("--port", default=3000, show_default=True, help="Port d'écoute.")

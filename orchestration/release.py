@@ -539,6 +539,7 @@ def _prepare(folder: Path, old: Path | None, manifest: dict[str, Any], evidence:
     (folder / "changes.md").write_text(changes(old, folder, release_id, mention, evidence["secret"]), encoding="utf-8")
     if public:
         (folder / "checks.json").write_text(json.dumps(evidence, ensure_ascii=False, indent=1), encoding="utf-8")
+        write_pages(folder, manifest, release_id)
     _refuse_personal_data(folder)
     sums = [f"{sha256_file(p)}  {p.relative_to(folder).as_posix()}" for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "SHA256SUMS"]
     (folder / "SHA256SUMS").write_text("\n".join(sums) + "\n", encoding="utf-8")
@@ -572,6 +573,22 @@ def _write_duckdb(folder: Path, manifest: dict[str, Any], public: bool) -> None:
             con.execute(f"comment on table {name} is {quoted(node['description'])}")
             for column, facts in node["columns"].items():
                 con.execute(f"comment on column {name}.{column} is {quoted(facts['description'])}")
+
+
+def write_pages(folder: Path, manifest: dict[str, Any], release_id: str) -> None:
+    """The dictionary and the pages that leaders read, below ``pages``: part of the release, so that they never change.
+
+    Raises PublicationRefused when one of them cannot be made: what a leader cannot read is not published.
+    """
+    from notebooks.kit.render import RenderError, render
+    from orchestration.dictionary import DictionaryError, dictionary
+
+    try:
+        facts = dictionary(manifest)
+        (folder / "dictionnaire.json").write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8")
+        render(folder, folder / "pages", name=release_id)
+    except (RenderError, DictionaryError) as error:
+        raise PublicationRefused(str(error)) from error
 
 
 FRICTIONLESS = {"varchar": "string", "bigint": "integer", "integer": "integer", "double": "number", "date": "date", "boolean": "boolean"}
