@@ -490,13 +490,16 @@ def redacted(controls: Iterable[dict[str, Any]], models: dict[str, dict[str, Any
 
 
 def shares(folder: Path) -> dict[str, Any]:
-    """Cells and shares hidden, from the exact ``audit_secret`` of a candidate: overall and by level."""
+    """Cells and shares hidden, from the exact tables of a candidate: overall and by level; ``sans_preuve``: hidden cells that
+    nothing protects any more, since an earlier release showed them."""
     import polars as pl
 
     frame = pl.read_parquet(folder / "parquet" / f"{SECRET_TABLE}.parquet")
     counts = frame.select(pl.col("cellules", "primaires", "secondaires").sum()).to_dicts()[0]
     total = max(counts["cellules"], 1)
+    cells = pl.scan_parquet(folder / "parquet" / f"{CELLS_TABLE}.parquet")
     return {
+        "sans_preuve": int(cells.select(pl.col("sans_preuve").sum()).collect().item()),
         "cellules": counts["cellules"],
         "part_primaire": round(counts["primaires"] / total, 6),
         "part_secondaire": round(counts["secondaires"] / total, 6),

@@ -710,6 +710,8 @@ def changes(old: Path | None, new: Path, title: str, mention: str | None = None,
             f"{secret['cellules']} cellules tirées de relevés internes ; masquées dans la version publique : {_share(secret['part_primaire'])} "
             f"parce qu'elles sont sensibles, {_share(secret['part_secondaire'])} pour qu'aucune différence ne les rende."
         )
+        if secret["sans_preuve"]:
+            lines += ["", f"{secret['sans_preuve']} d'entre elles ont été montrées par une publication antérieure : rien ne peut plus les protéger."]
         lines += ["", "| niveau | cellules | masquées |", "| --- | ---: | ---: |"]
         lines += [f"| {name} | {level['cellules']} | {_share(level['part_masquee'])} |" for name, level in secret["niveaux"].items()]
     lines += ["", "## Tables", "", "| table | lignes avant | lignes après |", "| --- | ---: | ---: |"]

@@ -520,6 +520,7 @@ def _fermer(etat: _Etat, cellules: np.ndarray, pas: int | None) -> None:
     etat.impossible[:] = False
     _completer(etat)
     _prouver_tout(etat)
+    _prouver(etat, ~etat.p.connu)
 
 
 # --- solver -----------------------------------------------------------------------------------------------------
@@ -641,8 +642,14 @@ def secret(
             (pl.col("cachee") & passe).any().alias("gardee"),
             (pl.col("version") == 0).any().alias("courante"),
             pl.col("statut").filter(~passe).first().alias("statut"),
-            pl.col("haut").max(),
-            pl.col("bas").max(),
+            # What an earlier release proved of a hidden cell is what is owed to it: its readers know its bounds of then.
+            *(
+                pl.coalesce(
+                    pl.col(n).filter(passe & ~pl.col("vue") & (pl.col("haut") + pl.col("bas") > 0)).max(),
+                    pl.col(n).max(),
+                )
+                for n in ("haut", "bas")
+            ),
         )
         .sort(*CLE, "valeur")
         .with_row_index("variable")
