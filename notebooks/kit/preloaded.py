@@ -1,5 +1,9 @@
 """Imported by the process that the rendering workers are forked from, so that each of them starts ready."""
 
+import sys
+
 from notebooks.kit.render import preload
 
+# marimo imports it after each page, were it there, to close figures that no page draws with it: more than a second a worker.
+sys.modules["matplotlib"] = None  # type: ignore[assignment]
 preload()

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
@@ -17,6 +19,7 @@ from typing import Any
 
 from notebooks.kit.release import Release
 
+SETTINGS = ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "MPLCONFIGDIR")
 NOTEBOOKS = ("sommaire", "tableau_de_bord", "intervention", "territoire", "sur_mesure", "qualite_et_methode", "dictionnaire")
 
 # The eighteen régions and their départements, and the overseas collectivities of which the release knows something.
@@ -127,21 +130,32 @@ def render(folder: Path, target: Path, only: Iterable[Sheet] | None = None, name
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = min(processes or cores, len(every))
     jobs = [(str(folder), release.id, str(target), every[part : part + 12]) for part in range(0, len(every), 12)]
-    sizes: dict[str, int] = {}
-    if len(jobs) == 1 or count == 1:
-        try:
-            for job in jobs:
-                sizes |= _render(job)
-        finally:
-            # This process goes on: an open file would stop whoever writes it next.
-            _opened(str(folder), release.id).close()
-            _opened.cache_clear()
-        return sizes
     # A clean process imports the libraries once and parts into workers: this one has threads of Polars and DuckDB, which
-    # do not survive a fork.
+    # do not survive a fork. marimo keeps settings and logs where a person's programs do; here they end with the rendering.
     context = get_context("forkserver")
     context.set_forkserver_preload(["notebooks.kit.preloaded"])
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
+    sizes: dict[str, int] = {}
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        _environment(scratch),
+        ProcessPoolExecutor(count, mp_context=context, initializer=_settle, initargs=(scratch,)) as pool,
+    ):
         for done in pool.map(_render, jobs):
             sizes |= done
     return sizes
+
+
+def _settle(scratch: str) -> None:
+    os.environ.update(dict.fromkeys(SETTINGS, scratch))
+
+
+@contextmanager
+def _environment(scratch: str) -> Iterator[None]:
+    """What the clean process inherits, for as long as it takes to start."""
+    before = {name: os.environ.get(name) for name in SETTINGS}
+    _settle(scratch)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
