@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 FROM ?= embedded
+MIRROR ?= ../shared/opendata
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test ui bench bench-impact embedded contours lock lint clean
+.PHONY: help install run run-producers test ui bench bench-impact embedded contours lock lint clean
 
 help: ## This list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 # --no-deps: the lock is complete, and pip would otherwise ask for extras that hashes cannot express.
 $(VENV)/.installed: requirements.lock pyproject.toml
@@ -29,6 +30,9 @@ test: install ## All tests
 
 ui: install ## Dagster's web interface on the same graph and history
 	@$(BIN)/dk ui $(ARGS)
+
+run-producers: install ## dk run --from live against a local server that speaks the producers' interfaces: make run-producers MIRROR=FOLDER
+	@$(BIN)/python -m tests.producers --mirror "$(MIRROR)" $(BIN)/dk run --from live $(ARGS)
 
 bench: install ## The full job against its lower bound, in one run
 	@$(BIN)/python -m tests.bench $(ARGS)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import fnmatch
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -36,6 +37,20 @@ Niveau = Literal[
 
 class DeclarationError(ValueError):
     """A declaration is wrong; the message names the file, the entry and the remedy, in French."""
+
+
+def annee_de(millesime: str) -> str | None:
+    """The year that a vintage bears, None when it bears none."""
+    year = re.search(r"\d{4}", millesime)
+    return year.group(0) if year else None
+
+
+def fill(text: str, millesime: str, nom: str = "") -> str:
+    """``text`` with {millesime}, {aaaa} and {aa} replaced by what the vintage says of them, {nom} by the file's own name."""
+    text = text.replace("{millesime}", millesime).replace("{nom}", nom)
+    if year := annee_de(millesime):
+        text = text.replace("{aaaa}", year).replace("{aa}", year[2:])
+    return text
 
 
 class Strict(BaseModel):
@@ -104,12 +119,26 @@ class Correction(Strict):
 
 
 class Live(Strict):
-    """Where the producer publishes the file, and how sure we are of it."""
+    """Where the producer publishes the file, by which of its interfaces, and how sure we are of it.
 
-    protocole: Literal["data_gouv", "opendatasoft", "https"]
+    ``data_gouv``: the resource of that stable id (``ressource``), whatever its file is called now; or, in the data set ``jeu``,
+    the resource whose title or file name follows ``fichier``, last modified first. ``opendatasoft``: the export of ``jeu`` on
+    ``portail`` (Explore 2.1), in ``export``, or one of its attached files (``piece``). ``melodi``: the file of the Insee data
+    set ``jeu`` whose product follows ``fichier``. ``depot``: ``fichier`` of a public repository at an immutable revision.
+    ``https``: an address. In all of them {millesime}, {aaaa} and {aa} stand for the vintage, {nom} for the last part of ``chemin``.
+    """
+
+    protocole: Literal["data_gouv", "opendatasoft", "melodi", "depot", "https"]
     jeu: str | None = None
     ressource: str | None = None
+    fichier: str | None = None
     portail: str | None = None
+    export: Literal["csv", "parquet"] = "csv"
+    libelles: bool = Field(False, description="opendatasoft: the header holds labels, as the published copy does, not field names")
+    filtre: str | None = Field(None, description="opendatasoft: condition (where) that picks the vintage in a data set that holds them all")
+    piece: str | None = None
+    depot: str | None = None
+    revision: str | None = None
     url: str | None = None
     hotes: tuple[str, ...] = ()
     confiance: Literal["A", "B", "C"]
@@ -118,10 +147,22 @@ class Live(Strict):
 
     @model_validator(mode="after")
     def _complete(self) -> Live:
-        need = {"data_gouv": self.ressource, "opendatasoft": self.portail and self.jeu, "https": self.url}
+        need = {
+            "data_gouv": self.ressource or (self.jeu and self.fichier),
+            "opendatasoft": self.portail and self.jeu,
+            "melodi": self.jeu and self.fichier,
+            "depot": self.depot and self.revision and self.fichier,
+            "https": self.url,
+        }
         if not need[self.protocole]:
             raise ValueError(f"protocole {self.protocole} : l'identifiant qu'il demande manque")
         return self
+
+    def of(self, millesime: str, chemin: str) -> Live:
+        """This address for one vintage, its placeholders filled in."""
+        names, nom = ("ressource", "fichier", "filtre", "piece", "url", "jeu"), chemin.rpartition("/")[2].removesuffix(".gz")
+        filled = {name: fill(text, millesime, nom) for name in names if (text := getattr(self, name))}
+        return self.model_copy(update=filled)
 
 
 class Livraison(Strict):
@@ -145,6 +186,62 @@ class Livraison(Strict):
         if self.registre and self.demonstration:
             raise ValueError("une livraison vient du registre ou de la démonstration, pas des deux")
         return self
+
+
+class Suite(Strict):
+    """The rule by which a vintage that nobody declared yet is taken up: its path, its dates and its codes.
+
+    ``publie_apres_jours`` counts from the day of the vintage, or the last day of its year or quarter (2025, 2025T3): the day from which it may be
+    known must not depend on the way by which it came. ``cumulative``: each file holds every earlier period, and the producer
+    withdraws the older one; once a younger one is there, the older is no longer asked for.
+    """
+
+    chemin: str
+    millesime: str = Field(r"\d{4}", description="regular expression of what {millesime} may be")
+    publie_apres_jours: int = Field(ge=0)
+    cog_ecart: int | None = Field(None, description="COG of the codes, in years after the vintage's")
+    cumulative: bool = False
+    format: Format = Format()
+    constantes: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _placeholder(self) -> Suite:
+        if self.chemin.count("{millesime}") != 1:
+            raise ValueError("nouvelles_livraisons : « chemin » contient {millesime} une fois")
+        return self
+
+    def read(self, name: str, pattern: str | None = None) -> str | None:
+        """The vintage that a path (or a name that follows ``pattern``) bears; None when it does not follow the rule."""
+        before, _, after = (pattern or self.chemin).partition("{millesime}")
+        match = re.fullmatch(
+            fnmatch.translate(before).removesuffix(r"\Z").removesuffix(r"\z") + f"(?P<millesime>{self.millesime})" + fnmatch.translate(after), name
+        )
+        return match.group("millesime") if match else None
+
+    def livraison(self, millesime: str, live: Live | None) -> Livraison:
+        """The delivery of that vintage."""
+        year = int(annee_de(millesime) or 0)
+        quarter = re.search(r"[Tt]([1-4])", millesime)
+        month = int(quarter.group(1)) * 3 if quarter else 12
+        day = re.fullmatch(r"(\d{4})-?(\d\d)-?(\d\d)", millesime)
+        end = dt.date(*map(int, day.groups())) if day else dt.date(year + month // 12, month % 12 + 1, 1) - dt.timedelta(days=1)
+        return Livraison(
+            millesime=millesime,
+            chemin=self.chemin.replace("{millesime}", millesime),
+            publie_le=end + dt.timedelta(days=self.publie_apres_jours),
+            cog_annee=None if self.cog_ecart is None else year + self.cog_ecart,
+            format=self.format,
+            constantes={name: fill(text, millesime) for name, text in self.constantes.items()},
+            live=live and live.of(millesime, self.chemin.replace("{millesime}", millesime)),
+        )
+
+    def following(self, millesime: str, count: int) -> list[str]:
+        """The ``count`` vintages after that one, by year or by quarter."""
+        year, quarter = int(annee_de(millesime) or 0), re.search(r"([Tt])([1-4])", millesime)
+        if not quarter:
+            return [millesime.replace(str(year), str(year + step)) for step in range(1, count + 1)]
+        ranks = [year * 4 + int(quarter.group(2)) - 1 + step for step in range(1, count + 1)]
+        return [f"{rank // 4}{quarter.group(1)}{rank % 4 + 1}" for rank in ranks]
 
 
 class Mesures(Strict):
@@ -252,8 +349,9 @@ class TableMeta(Strict):
     secrets: tuple[str, ...] = ()
     non_diffuses: tuple[str, ...] = ()
     livraisons: tuple[Livraison, ...]
-    nouvelles_livraisons: str | None = Field(
-        None, description="pattern of a delivery not yet declared, with {millesime}; reported, not read"
+    live: Live | None = Field(None, description="where the deliveries that do not say it themselves are published")
+    nouvelles_livraisons: str | Suite | None = Field(
+        None, description="deliveries not yet declared: a rule by which they are read, or a pattern by which they are reported"
     )
     depivot: Depivot | None = None
     eclatement: Eclatement | None = None
@@ -266,6 +364,27 @@ class TableMeta(Strict):
         "non", description="defaut: in the embedded archive; toujours: part of the package whatever the transport"
     )
     lien_verifie: str = "non : aucun lien n'a pu être ouvert d'ici"
+
+
+    @model_validator(mode="after")
+    def _addresses(self) -> TableMeta:
+        """Gives each delivery its own address: the table's, where it has none, with its vintage filled in."""
+        found = tuple(
+            item.model_copy(update={"live": live.of(item.millesime, item.chemin)}) if (live := item.live or self.live) else item
+            for item in self.livraisons
+        )
+        object.__setattr__(self, "livraisons", found)
+        return self
+
+    @property
+    def suite(self) -> Suite | None:
+        """The rule of vintages to come, when they are read and not only reported."""
+        return self.nouvelles_livraisons if isinstance(self.nouvelles_livraisons, Suite) else None
+
+    @property
+    def motif_nouvelles(self) -> str | None:
+        """Pattern of the paths of deliveries to come, with {millesime}."""
+        return self.suite.chemin if self.suite else self.nouvelles_livraisons
 
 
 class Mesure(Strict):
@@ -313,6 +432,7 @@ class ColumnMeta(Strict):
     facultative: bool = False
     extraire: str | None = Field(None, description="regular expression; its first group is the value")
     completer: int | None = Field(None, description="left-pad a code with zeros to this width")
+    siecle: str | None = Field(None, description="first two digits of a year that the file writes with two (20 for 24)")
     remplacer: dict[str, str] = Field(default_factory=dict)
     vide: str | None = Field(None, description="what an empty cell stands for (0 in a cross-table); never a guess")
     formats_date: tuple[str, ...] = ()
@@ -375,6 +495,14 @@ class Source(Strict):
 
     def livraison(self, millesime: str) -> Livraison:
         return next(item for item in self.meta.livraisons if item.millesime == millesime)
+
+    def with_vintages(self, millesimes: Iterable[str]) -> Source:
+        """This source with the vintages that its rule takes up, in order, after those that are declared."""
+        rule, known = self.meta.suite, {item.millesime for item in self.meta.livraisons}
+        new = tuple(rule.livraison(name, self.meta.live) for name in sorted({*millesimes} - known)) if rule else ()
+        if not new:
+            return self
+        return self.model_copy(update={"meta": self.meta.model_copy(update={"livraisons": (*self.meta.livraisons, *new)})})
 
     @model_validator(mode="after")
     def _consistent(self) -> Source:
@@ -532,11 +660,4 @@ def select_sources(patterns: tuple[str, ...] | list[str] | None, folder: Path = 
 
 def origin_names(column: Column, livraison: Livraison) -> list[str]:
     """Names the column may bear in the file of one delivery, the vintage's year filled in."""
-    year = re.search(r"\d{4}", livraison.millesime)
-    values = {"aaaa": year.group(0), "aa": year.group(0)[2:]} if year else {}
-    names = []
-    for origin in column.meta.origines:
-        for key, value in values.items():
-            origin = origin.replace("{" + key + "}", value)
-        names.append(origin)
-    return names
+    return [fill(origin, livraison.millesime) for origin in column.meta.origines]

@@ -17,6 +17,7 @@ import errno
 import fnmatch
 import hashlib
 import itertools
+import json
 import lzma
 import os
 import random
@@ -32,7 +33,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urljoin, urlsplit, urlunsplit
 
 if TYPE_CHECKING:
     import requests
@@ -44,8 +45,15 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).resolve().parent
 ARCHIVE = PACKAGE / "embedded" / "decoupage-administratif.tar.xz"
 INVENTAIRE = "INVENTAIRE.csv"
-BASES = {"data_gouv": "https://www.data.gouv.fr"}
-HOTES = {"data_gouv": ("www.data.gouv.fr", "static.data.gouv.fr", "object.files.data.gouv.fr")}
+BASES = {"data_gouv": "https://www.data.gouv.fr", "melodi": "https://api.insee.fr", "depot": "https://github.com"}
+HOTES = {
+    "data_gouv": ("www.data.gouv.fr", "static.data.gouv.fr", "object.files.data.gouv.fr"),
+    "melodi": ("api.insee.fr",),
+    "depot": ("github.com", "raw.githubusercontent.com", "media.githubusercontent.com"),
+}
+# Algorithms by which data.gouv.fr may announce the checksum of a file that it hosts.
+EMPREINTES = {"sha1", "sha256", "md5"}
+A_SONDER = 4  # vintages looked for beyond the last one, where the producer lists nothing
 
 TAILLE_MAX_MO = 2048
 BLOCK = 1 << 16
@@ -58,7 +66,7 @@ HTML_START = re.compile(
 )
 # The value of any other query parameter may be a secret (a token, a signature): it is never shown nor recorded.
 PARAMETRES_PUBLICS = {
-    "use_labels", "delimiter", "lang", "format", "limit", "offset", "select", "where", "order_by", "refine", "timezone",
+    "use_labels", "page", "page_size", "type", "delimiter", "lang", "format", "limit", "offset", "select", "where", "order_by", "refine", "timezone",
     "annee", "millesime", "version", "v",
 }  # fmt: skip
 PLUS_TARD = "réessayer plus tard, ou prendre le fichier d'un miroir (mirror:DOSSIER)"
@@ -123,6 +131,7 @@ class Ask:
     jeton: str | None = field(default=None, repr=False)
     body: bytes | None = field(default=None, repr=False)
     denied: str = "vérifier que le fichier est toujours public, ou les droits sur le miroir"
+    announced: tuple[str, str] | None = None  # algorithm and checksum that the producer's catalogue tells
 
     @property
     def shown(self) -> str:
@@ -155,6 +164,7 @@ class _Sink:
 
     def __init__(self, ask: Ask, into: Path) -> None:
         self.ask, self.octets, self._digest, self._head, self._done = ask, 0, hashlib.sha256(), b"", False
+        self._control = hashlib.new(ask.announced[0], usedforsecurity=False) if ask.announced else None
         try:
             into.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix="recu-", dir=into)
@@ -170,6 +180,8 @@ class _Sink:
         if self.octets > self.ask.limit:
             raise _too_large(self.ask)
         self._digest.update(block)
+        if self._control:
+            self._control.update(block)
         if len(self._head) < 1024:
             self._head += block[: 1024 - len(self._head)]
         try:
@@ -183,6 +195,9 @@ class _Sink:
             raise self.ask.error("fichier vide", PLUS_TARD)
         if HTML_START.match(self._head):
             raise _web_page(self.ask)
+        if self._control and self._control.hexdigest() != self.ask.announced[1].lower():
+            # A file replaced a moment ago, or a cache that serves the old one: the next try may agree.
+            raise _Transient(f"le fichier reçu n'a pas l'empreinte {self.ask.announced[0]} que le catalogue annonce")
         try:
             self._file.close()
         except OSError as error:
@@ -327,6 +342,32 @@ class Http:
                         PLUS_TARD,
                     ) from None
                 self._sleep(self._random() * min(30, 2**attempt) if failure.wait is None else failure.wait)
+
+    def document(self, ask: Ask) -> Any:
+        """The JSON document at ``ask.url``. Raises FetchError, also for what is not JSON."""
+        with tempfile.TemporaryDirectory(prefix="dk-catalogue-") as folder:
+            path = self.get(ask, Path(folder)).path
+            try:
+                return json.loads(path.read_bytes())
+            except (ValueError, UnicodeDecodeError):
+                raise ask.error("la réponse du catalogue n'est pas du JSON", PLUS_TARD) from None
+
+    def exists(self, ask: Ask) -> bool:
+        """Whether a data file is at ``ask.url``; nothing of it is read. Whatever goes wrong means that it is not known to be."""
+        import requests
+
+        url = ask.url
+        for _ in range(REDIRECTS + 1):
+            try:
+                with self._session.head(url, timeout=self._timeout) as response:
+                    if response.is_redirect:
+                        url = self._next_hop(ask, url, response.headers["Location"])
+                        continue
+                    kind = (response.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
+                    return response.status_code == 200 and kind not in HTML_TYPES
+            except (requests.exceptions.RequestException, ValueError, FetchError):
+                return False
+        return False
 
     def _once(self, ask: Ask, into: Path, previous: Snapshot | None) -> Fetched:
         import requests
@@ -527,7 +568,7 @@ class Transport(ABC):
         if not _is_glob(chemin):
             return [chemin]
         packaged = source.meta.embarque == "toujours"
-        found = _in_folder(self.package, chemin) if packaged else self._expand(label, chemin)
+        found = _in_folder(self.package, chemin) if packaged else self._members_of(label, livraison)
         if not found:
             raise FetchError(
                 f"{label} : aucun fichier ne répond à ce motif ; compléter le miroir ou corriger « chemin »"
@@ -537,17 +578,20 @@ class Transport(ABC):
     def undeclared(self, source: Source) -> list[str]:
         """Files that follow the source's ``nouvelles_livraisons`` and that no delivery declares, sorted.
 
-        Empty where this transport cannot list what it holds (a producer's own site).
+        Empty where this transport cannot tell what the producer holds.
         """
-        pattern = source.meta.nouvelles_livraisons
+        pattern = source.meta.motif_nouvelles
         if not pattern or not any(self.provides(source, item) for item in source.meta.livraisons):
             return []
         try:
-            found = self._expand(source.source_id, pattern.replace("{millesime}", "*"))
+            found = self._newer(source, pattern)
         except FetchError:
             return []
         known = [item.chemin for item in source.meta.livraisons]
-        return [name for name in found if not any(name in _matching([name], chemin) for chemin in known)]
+        return sorted(name for name in found if not any(name in _matching([name], chemin) for chemin in known))
+
+    def _newer(self, source: Source, pattern: str) -> list[str]:
+        return self._expand(source.source_id, pattern.replace("{millesime}", "*"))
 
     def fetch(
         self, source: Source, livraison: Livraison, chemin: str, previous: Snapshot | None, into: Path
@@ -566,6 +610,9 @@ class Transport(ABC):
             found = _copy(path, Ask(label, f"paquet:{chemin}", limit, remedy), into)
             return Fetched(found.path, found.sha256, found.octets, found.url, transport="embedded")
         return self._fetch(label, livraison, chemin, limit, previous, into)
+
+    def _members_of(self, label: str, livraison: Livraison) -> list[str]:
+        return self._expand(label, livraison.chemin)
 
     @staticmethod
     def _label(source: Source, livraison: Livraison, chemin: str) -> str:
@@ -735,8 +782,28 @@ class MirrorHttp(Transport):
         return self.http.get(Ask(label, self._url(chemin), limit, remedy), into, previous)
 
 
+@dataclass(frozen=True)
+class _Resource:
+    """What data.gouv.fr says of one resource: its stable id, its names, and what its file must be."""
+
+    id: str
+    names: tuple[str, ...]
+    last_modified: str
+    announced: tuple[str, str] | None
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> _Resource:
+        checksum = facts.get("checksum") or {}
+        kind, value = str(checksum.get("type") or "").lower(), str(checksum.get("value") or "")
+        # Of a file hosted elsewhere the catalogue only knows what it saw once.
+        hosted = facts.get("filetype") == "file" and kind in EMPREINTES and value
+        path = unquote(urlsplit(str(facts.get("url") or "")).path)
+        names = tuple(dict.fromkeys(filter(None, (PurePosixPath(path).name, str(facts.get("title") or "")))))
+        return cls(str(facts["id"]), names, str(facts.get("last_modified") or ""), (kind, value) if hosted else None)
+
+
 class Live(Transport):
-    """The producer itself, by the protocol that the delivery declares.
+    """The producer itself, by the interface that the delivery declares.
 
     ``bases`` replaces the scheme and host of a protocol and ``hotes`` adds hosts a redirect may lead to (tests).
     """
@@ -753,27 +820,146 @@ class Live(Transport):
     ) -> None:
         super().__init__(package)
         self.http, self.bases, self.hotes = http or Http(), dict(BASES) | dict(bases), tuple(hotes)
+        self._catalogues: dict[str, Any] = {}
+        self._lock = threading.Lock()
 
     def url(self, livraison: Livraison) -> str:
-        """Where the delivery's declared producer serves the file."""
-        live = livraison.live
+        """Where the delivery's declared producer serves the file, when its declaration alone tells it."""
+        return self._address(livraison.live)
+
+    def _address(self, live: Any) -> str:
         base = self.bases.get(live.protocole, "").rstrip("/")
         if live.protocole == "data_gouv":
             return f"{base}/api/1/datasets/r/{quote(live.ressource, safe='')}"
         if live.protocole == "opendatasoft":
-            place = f"/api/explore/v2.1/catalog/datasets/{quote(live.jeu, safe='')}/exports/csv?use_labels=false"
-            return (base or f"https://{live.portail}") + place
+            portal = base or (live.portail if "://" in live.portail else f"https://{live.portail}")
+            dataset = f"{portal.rstrip('/')}/api/explore/v2.1/catalog/datasets/{quote(live.jeu, safe='')}"
+            if live.piece:
+                return f"{dataset}/attachments/{quote(live.piece, safe='')}"
+            query = {"use_labels": str(live.libelles).lower()} if live.export == "csv" else {}
+            query |= {"where": live.filtre} if live.filtre else {}
+            return f"{dataset}/exports/{live.export}" + (f"?{urlencode(query)}" if query else "")
+        if live.protocole == "depot":
+            return f"{base}/{live.depot}/raw/{quote(live.revision, safe='')}/{quote(live.fichier, safe='/')}"
         if not base:
             return live.url
         parts = urlsplit(live.url)
         return base + urlunsplit(("", "", parts.path, parts.query, ""))
 
     def _provides(self, source: Source, livraison: Livraison) -> bool:
-        # A glob names many files of a mirror; a producer's resource is one file, and cannot stand for them.
-        return livraison.live is not None and not _is_glob(livraison.chemin)
+        # A glob names many files of a mirror; only a data set can stand for them.
+        live = livraison.live
+        return live is not None and (not _is_glob(livraison.chemin) or bool(live.protocole == "data_gouv" and live.jeu and live.fichier))
 
     def _expand(self, label: str, pattern: str) -> list[str]:
         raise FetchError(f"{label} : le producteur sert un seul fichier, non un motif ; prendre mirror:DOSSIER")
+
+    def _members_of(self, label: str, livraison: Livraison) -> list[str]:
+        live = livraison.live
+        if live is None or live.protocole != "data_gouv" or not live.jeu:
+            return self._expand(label, livraison.chemin)
+        folder = PurePosixPath(livraison.chemin).parent
+        found = {name for item in self._resources(label, live) for name in item.names if fnmatch.fnmatchcase(name, live.fichier)}
+        return _matching([(folder / name).as_posix() for name in found], livraison.chemin)
+
+    def _newer(self, source: Source, pattern: str) -> list[str]:
+        live, rule = source.meta.live, source.meta.suite
+        if live is None or rule is None:
+            return []
+        declared = [item.millesime for item in source.meta.livraisons]
+        if live.protocole == "data_gouv" and live.jeu and "{millesime}" in (live.fichier or ""):
+            names = (name for item in self._resources(source.source_id, live) for name in item.names)
+            found = {year for name in names if (year := rule.read(name, live.fichier))}
+        elif live.protocole in ("https", "opendatasoft"):
+            # Nothing lists these addresses: the next ones are tried, as far as they follow one another.
+            latest = max(declared, key=lambda name: rule.livraison(name, None).publie_le)
+            label = f"{source.source_id}, {pattern}"
+            found = set()
+            for millesime in rule.following(latest, A_SONDER):
+                following = live.of(millesime, rule.chemin.replace("{millesime}", millesime))
+                if not self.http.exists(Ask(label, self._address(following), 1, "", self._hosts(following))):
+                    break
+                found.add(millesime)
+        else:
+            found = set()
+        return [rule.chemin.replace("{millesime}", millesime) for millesime in found]
+
+    def _hosts(self, live: Any) -> frozenset[str]:
+        return frozenset(h.lower() for h in (*HOTES.get(live.protocole, ()), *live.hotes, *self.hotes))
+
+    def _catalogue(self, label: str, live: Any, url: str, remedy: str) -> Any:
+        """A document of the producer's catalogue, asked once per run. Raises FetchError."""
+        with self._lock:
+            if url not in self._catalogues:
+                ask = Ask(label, url, 50_000_000, remedy, self._hosts(live))
+                try:
+                    self._catalogues[url] = self.http.document(ask)
+                except FetchError as error:
+                    self._catalogues[url] = error
+            found = self._catalogues[url]
+        if isinstance(found, FetchError):
+            raise found
+        return found
+
+    def _resources(self, label: str, live: Any) -> list[_Resource]:
+        """Main resources of a data set of data.gouv.fr, page by page (API v2). Raises FetchError."""
+        remedy = f"vérifier le jeu « {live.jeu} » sur data.gouv.fr (confiance {live.confiance}) ou prendre mirror:DOSSIER"
+        url = f"{self.bases['data_gouv'].rstrip('/')}/api/2/datasets/{quote(live.jeu, safe='')}/resources/?page=1&page_size=50&type=main"
+        found: list[_Resource] = []
+        try:
+            for _ in range(200):
+                page = self._catalogue(label, live, url, remedy)
+                found += [_Resource.of(item) for item in page["data"]]
+                if not page.get("next_page"):
+                    return found
+                # Only the query of that address is taken: it must not lead elsewhere.
+                url = urlunsplit(urlsplit(url)._replace(query=urlsplit(str(page["next_page"])).query))
+        except (KeyError, TypeError, AttributeError):
+            raise FetchError(f"{label} : le catalogue de data.gouv.fr a changé de forme ; {remedy}") from None
+        raise FetchError(f"{label} : le jeu « {live.jeu} » a trop de ressources ; {remedy}")
+
+    def _resource(self, label: str, live: Any, chemin: str, remedy: str) -> _Resource:
+        """The resource of data.gouv.fr that holds the file. Raises FetchError when it is gone or cannot be told."""
+        if live.ressource:
+            url = f"{self.bases['data_gouv'].rstrip('/')}/api/2/datasets/resources/{quote(live.ressource, safe='')}/"
+            with suppress(FetchError, KeyError, TypeError, AttributeError):
+                return _Resource.of(self._catalogue(label, live, url, remedy)["resource"])
+            # The checksum needs the catalogue; the stable link does not, and tells by itself that the resource is gone.
+            return _Resource(live.ressource, (), "", None)
+        wanted = PurePosixPath(chemin).name if _is_glob(live.fichier) else live.fichier
+        found = self._resources(label, live)
+        exact = [item for item in found if wanted in item.names or wanted.removesuffix(".gz") in item.names]
+        hits = exact or [item for item in found if any(fnmatch.fnmatchcase(name, live.fichier) for name in item.names)]
+        if not hits:
+            names = ", ".join(sorted(name for item in found for name in item.names[:1])[:8]) or "rien"
+            raise FetchError(
+                f"{label} : aucune ressource du jeu « {live.jeu} » ne s'appelle « {live.fichier} » ; il contient {names} ; {remedy}"
+            )
+        return max(hits, key=lambda item: (item.last_modified, item.id))
+
+    def _ask(self, label: str, live: Any, chemin: str, limit: int) -> Ask:
+        remedy = (
+            f"corriger le lien « live » de cette livraison (confiance {live.confiance}) dans sa déclaration, "
+            "ou prendre mirror:DOSSIER"
+        )
+        hosts = self._hosts(live)
+        if live.protocole == "data_gouv":
+            resource = self._resource(label, live, chemin, remedy)
+            address = self._address(live.model_copy(update={"ressource": resource.id}))
+            return Ask(label, address, limit, remedy, hosts, resource.announced)
+        if live.protocole == "melodi":
+            url = f"{self.bases['melodi'].rstrip('/')}/melodi/catalog/{quote(live.jeu, safe='')}"
+            try:
+                products = self._catalogue(label, live, url, remedy)["product"]
+                hits = [str(item["id"]) for item in products if fnmatch.fnmatchcase(str(item["id"]), live.fichier)]
+            except (KeyError, TypeError):
+                raise FetchError(f"{label} : le catalogue Melodi a changé de forme ; {remedy}") from None
+            if not hits:
+                known = ", ".join(str(item.get("id")) for item in products[:8])
+                raise FetchError(f"{label} : aucun produit de {live.jeu} ne s'appelle « {live.fichier} » ; il y a {known} ; {remedy}")
+            place = f"/melodi/file/{quote(live.jeu, safe='')}/{quote(max(hits), safe='')}"
+            return Ask(label, self.bases["melodi"].rstrip("/") + place, limit, remedy, hosts)
+        return Ask(label, self._address(live), limit, remedy, hosts)
 
     def _fetch(
         self, label: str, livraison: Livraison, chemin: str, limit: int, previous: Snapshot | None, into: Path
@@ -781,12 +967,7 @@ class Live(Transport):
         live = livraison.live
         if live is None:
             raise FetchError(f"{label} : aucun lien « live » n'est déclaré ; le déclarer, ou prendre mirror:DOSSIER")
-        remedy = (
-            f"corriger le lien « live » de cette livraison (confiance {live.confiance}) dans sa déclaration, "
-            "ou prendre mirror:DOSSIER"
-        )
-        hosts = frozenset(h.lower() for h in (*HOTES.get(live.protocole, ()), *live.hotes, *self.hotes))
-        return self.http.get(Ask(label, self.url(livraison), limit, remedy, hosts), into, previous)
+        return self.http.get(self._ask(label, live, chemin, limit), into, previous)
 
 
 class Register(Transport):

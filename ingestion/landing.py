@@ -112,7 +112,8 @@ def _collect(
 ) -> list[Etat]:
     """Asks for the files of one delivery; every failure becomes a state, never an exception.
 
-    A file that this transport cannot be asked for keeps its state of ``before``: it is neither better nor worse off.
+    A file that this transport cannot be asked for keeps its state of ``before``: it is neither better nor worse off. A file
+    that its producer withdrew for a younger one that holds the same periods is not missed.
     """
     from ingestion.fetch import FetchError, carrier
 
@@ -155,12 +156,24 @@ def _collect(
                 landing.nouveaux_octets += snapshot.octets if new else 0
             etats.append(etat(chemin, A_JOUR))
         except (FetchError, SnapshotError) as error:
+            if getattr(error, "statut_http", None) in (404, 410) and (younger := _replaced_by(source, livraison)):
+                gone = etat(chemin, ABSENTE, f"retirée par son producteur, qui la remplace par {younger}", False)
+                etats.append(etat(chemin, A_JOUR) if previous else gone)
+                continue
             landing.problemes.append(str(error))
             etats.append(etat(chemin, CONSERVEE if previous else ABSENTE, error.motif))
     # A file that the producer no longer lists keeps its last good version.
     gone = "le producteur ne fournit plus ce fichier"
     etats += [etat(chemin, CONSERVEE, gone) for chemin in known if chemin not in files]
     return etats
+
+
+def _replaced_by(source: Source, livraison: Livraison) -> str | None:
+    """The youngest vintage, when it holds the periods of this one too: the source's files are cumulative."""
+    if not source.meta.suite or not source.meta.suite.cumulative:
+        return None
+    youngest = max(source.meta.livraisons, key=lambda item: item.publie_le)
+    return youngest.millesime if youngest.publie_le > livraison.publie_le else None
 
 
 @dataclass(frozen=True)
@@ -318,7 +331,12 @@ def land(
     marker = where.landing / "etats" / f"{source.source_id}.json"
     old = json.loads(marker.read_text(encoding="utf-8")) if marker.exists() else {}
     before = {(e["millesime"], e["chemin"]): e for e in old.get("collecte", [])}
-    landing = Landing(source.source_id, [], non_declarees=transport.undeclared(source))
+    declared, listed, rule = source, transport.undeclared(source), source.meta.suite
+    landing = Landing(source.source_id, [], non_declarees=[] if rule else listed)
+    if rule:
+        # What was taken up once stays, whether or not this transport can list it.
+        paths = [*listed, *(s.chemin for s in store.history(source.source_id))]
+        source = source.with_vintages(filter(None, map(rule.read, paths)))
     into = where.work / "telechargements" / source.source_id
     into.mkdir(parents=True, exist_ok=True)
     try:
@@ -363,7 +381,7 @@ def land(
         _reader_version(), source.model_dump_json(), *(f"{v.folder.name}:{until}" for v, until in versions)
     )
     state = {
-        "lecteur": _landed_by(source), "cle": key, "etats": [asdict(e) for e in landing.etats], "collecte": collecte,
+        "lecteur": _landed_by(declared), "cle": key, "etats": [asdict(e) for e in landing.etats], "collecte": collecte,
         "controles": landing.controles,
     }  # fmt: skip
     landing.changed = old != state

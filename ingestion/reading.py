@@ -163,6 +163,58 @@ def _unpack(path: Path, chemin: str, fmt: Format, folder: Path) -> Path:
     return target
 
 
+# What the first bytes of a file of each declared type say.
+NATURES = {
+    "csv": {"texte"}, "yaml": {"texte"}, "json": {"json"}, "xlsx": {"classeur"}, "ods": {"classeur"}, "xls": {"ole", "classeur"},
+    "parquet": {"parquet"},
+}  # fmt: skip
+
+
+def _nature(path: Path) -> str:
+    """What the first bytes of a file (gunzipped) say that it is: zip, classeur, ole, parquet, json, script or texte."""
+    with path.open("rb") as stream:
+        head = stream.read(512)
+    if head[:2] == b"\x1f\x8b":
+        try:
+            with gzip.open(path, "rb") as unpacked:
+                head = unpacked.read(512)
+        except (EOFError, OSError, zlib.error):
+            return "texte"
+    if head.startswith(b"PK\x03\x04"):
+        # A workbook is a zip archive too; it says so in its first member.
+        return "classeur" if b"[Content_Types].xml" in head or b"mimetypeapplication/vnd.oasis" in head else _archive_nature(path)
+    if head.startswith(b"\xd0\xcf\x11\xe0"):
+        return "ole"
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if re.match(rb"(?:var|let|const)\s+\w+\s*=", start):
+        return "script"
+    return "json" if start[:1] in (b"{", b"[") else "texte"
+
+
+def _archive_nature(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "classeur" if "[Content_Types].xml" in archive.namelist() else "zip"
+    except zipfile.BadZipFile:
+        return "zip"
+
+
+def _as_served(path: Path, live: Format, copy: Format) -> Format:
+    """The layout of a file obtained from its producer: that of ``live``, unless its first bytes are of the type of ``copy``.
+
+    A producer publishes one list under several forms (a map layer, a table), and changes the one that a stable link leads to.
+    """
+    nature = _nature(path)
+
+    def suits(fmt: Format) -> bool:
+        wanted = {"zip"} if fmt.membre else NATURES.get(fmt.type or "", set()) | ({"script"} if fmt.type == "json" and fmt.dans_texte else set())
+        return nature in wanted
+
+    return copy if suits(copy) and not suits(live) else live
+
+
 def _header_names(cells: list[Any]) -> list[str]:
     """Header cells to unique names; nameless columns become ``_vide_n`` and are never read."""
     names: list[str] = []
@@ -728,7 +780,7 @@ def read_file(source: Source, livraison: Livraison, snapshot: Snapshot, blob: Pa
     meta, chemin = source.meta, snapshot.chemin
     fmt = livraison.format.over(meta.format)
     if snapshot.transport == "live" and livraison.live:
-        fmt = livraison.live.format.over(fmt)
+        fmt = _as_served(blob, livraison.live.format.over(fmt), fmt)
     origins = [name for column in source.columns for name in origin_names(column, livraison)]
     with tempfile.TemporaryDirectory(prefix="dk-") as folder:
         path = _unpack(blob, chemin, fmt, Path(folder))
@@ -775,6 +827,10 @@ def read_file(source: Source, livraison: Livraison, snapshot: Snapshot, blob: Pa
     if meta.mesures and meta.mesures.selon:
         known = pl.col(meta.mesures.selon).is_in(list(source.modalites)).fill_null(True)
         frame = rejects.take(frame, ~known, meta.mesures.selon, "modalité que la déclaration ne nomme pas (remplacer)")
+    if meta.mesures and meta.mesures.periode in ("annee", "trimestre"):
+        # « 26 » for 2026 would be a year of the first century, and nobody would see it.
+        year = pl.col(meta.mesures.annee).cast(pl.Int64, strict=False)
+        frame = rejects.take(frame, ~year.is_between(1800, 2200).fill_null(True), meta.mesures.annee, "n'est pas une année à quatre chiffres")
     frame = _check_keys(frame, source, livraison, rejects)
     if produites != frame.height + len(rejects.rows) - len(shape_rejects):
         raise ReadingError(f"{chemin} : des lignes se sont perdues entre lecture et typage ; défaut du lecteur à signaler")
@@ -825,7 +881,9 @@ def _type_rows(frame: pl.DataFrame, source: Source, rejects: _Rejects) -> pl.Dat
             value = value.str.extract(column.meta.extraire)
         if column.meta.completer:
             value = pl.when(value.str.contains(r"^[0-9A-Z]+$")).then(value.str.zfill(column.meta.completer)).otherwise(value)
-        if column.meta.extraire or column.meta.completer:
+        if column.meta.siecle:
+            value = pl.when(value.str.contains(r"^\d{2}$")).then(pl.concat_str(pl.lit(column.meta.siecle), value)).otherwise(value)
+        if column.meta.extraire or column.meta.completer or column.meta.siecle:
             steps.append(value.alias(column.name))
     extracted = frame.with_columns(steps) if steps else frame
     typed = extracted.with_columns(_typed(column).alias(f"_type_{column.name}") for column in source.conservees)

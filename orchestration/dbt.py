@@ -34,6 +34,22 @@ def environment(where: Home) -> dict[str, str]:
     }
 
 
+REFERENTIELS = ("etalab__communes", "etalab__epci")
+
+
+def variables(where: Home) -> list[str]:
+    """Options of dbt that the landed data decide: the pivot vintage, once communes and EPCI of a younger COG have landed."""
+    import yaml
+
+    default = int(yaml.safe_load((DBT_DIR / "dbt_project.yml").read_text(encoding="utf-8"))["vars"]["cog_pivot"])
+    newest = []
+    for name in REFERENTIELS:
+        state = where.landing / "etats" / f"{name}.json"
+        etats = json.loads(state.read_text(encoding="utf-8"))["etats"] if state.exists() else []
+        newest.append(max((etat["cog_annee"] or 0 for etat in etats if etat["snapshot_sha256"]), default=0))
+    return ["--vars", json.dumps({"cog_pivot": min(newest)})] if min(newest) > default else []
+
+
 def invoke(where: Home, *arguments: str, on_event: Any = None) -> Any:
     """Runs one dbt command in process and returns its ``dbtRunnerResult``.
 
@@ -45,7 +61,7 @@ def invoke(where: Home, *arguments: str, on_event: Any = None) -> Any:
     runner = dbtRunner(callbacks=[on_event] if on_event else [])
     return runner.invoke(
         [
-            *arguments, "--project-dir", str(DBT_DIR), "--profiles-dir", str(DBT_DIR),
+            *arguments, *variables(where), "--project-dir", str(DBT_DIR), "--profiles-dir", str(DBT_DIR),
             "--log-level", "none", "--log-level-file", "info", "--no-version-check", "--no-use-colors",
         ]
     )  # fmt: skip

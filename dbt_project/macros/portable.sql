@@ -16,6 +16,11 @@
 cast(sum(cast({{ expression }} as decimal(38, {{ decimales }}))) as {{ type_double() }})
 {%- endmacro %}
 
+{# Mean of fractional numbers, with the same care; fifteen decimals are what a double of this size holds. #}
+{% macro moyenne_exacte(expression) -%}
+{{ somme_exacte(expression, 15) }} / count({{ expression }})
+{%- endmacro %}
+
 {# True when a nine-digit code bears the key of a SIREN (Luhn): each second digit is doubled and its two digits added,
    which its place in 0516273849 gives. A character that is no digit has no place, and no key. #}
 {% macro siren_valide(code) -%}

@@ -36,9 +36,9 @@ class Run:
     output: str
 
 
-def run(home: Path, origin: str = f"mirror:{MIRROR}") -> Run:
+def run(home: Path, origin: str = f"mirror:{MIRROR}", **environment: str) -> Run:
     started = time.monotonic()
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("DK_", "DBT_", "DAGSTER_"))} | {"DK_HOME": str(home)}
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("DK_", "DBT_", "DAGSTER_"))} | {"DK_HOME": str(home)} | environment
     log = home.parent / f"{home.name}.log"
     with log.open("w") as out:
         process = subprocess.Popen([str(DK), "run", "--from", origin], env=env, stdout=out, stderr=out)

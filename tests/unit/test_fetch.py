@@ -477,7 +477,7 @@ def test_redirect_to_an_unknown_host_is_refused(server: Server, http: Http, into
     server.script("/f.csv", [Response(body=CSV)])
     message = refusal(live_gouv(server, http), into, live=GOUV)
     assert "hôte non prévu (localhost), refusée" in message and "live.hotes" in message
-    assert server.paths == [GOUV_PATH]
+    assert "/f.csv" not in server.paths
 
 
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/f.csv"])

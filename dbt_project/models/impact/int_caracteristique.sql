@@ -21,7 +21,7 @@ populations as (
 ),
 
 revenus as (
-    select territoire_niveau, territoire_code, avg(valeur) as revenu
+    select territoire_niveau, territoire_code, {{ moyenne_exacte('valeur') }} as revenu
     from valeurs
     where indicateur_id = 'revenu_median'
     group by territoire_niveau, territoire_code

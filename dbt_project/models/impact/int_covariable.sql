@@ -6,7 +6,7 @@ with plans as (
 
 valeurs as (
     select
-        territoire_niveau, territoire_code, indicateur_id, cast(extract(year from periode_debut) as {{ dbt.type_int() }}) as annee, avg(valeur) as valeur
+        territoire_niveau, territoire_code, indicateur_id, cast(extract(year from periode_debut) as {{ dbt.type_int() }}) as annee, {{ moyenne_exacte('valeur') }} as valeur
     from {{ ref('fct_observation') }}
     where indicateur_id in ('population_municipale', 'revenu_median', 'dvf_prix_m2')
       and est_derniere_version and valeur > 0

@@ -16,7 +16,7 @@ observations as (
 ),
 
 annuelles as (
-    select estimation_id, transformation, unite_code, annee, avg(valeur) as valeur, count(*) as periodes
+    select estimation_id, transformation, unite_code, annee, {{ moyenne_exacte('valeur') }} as valeur, count(*) as periodes
     from observations
     group by estimation_id, transformation, unite_code, annee
 ),

@@ -91,18 +91,35 @@ utile as (
 ),
 
 population as (
-    select territoire_code, valeur,
-        row_number() over (partition by territoire_code order by periode_debut, connue_le desc, source_id) as rang
+    select territoire_code, cog_annee, valeur, periode_debut, connue_le, source_id
     from {{ source('arrivee', 'mesures') }}
     where mesure_id = 'population_municipale' and territoire_niveau = 'commune' and actuelle and valeur is not null
+),
+
+-- A commune that is split keeps its code: its population counts from the first file that knows the split, else both would
+-- be weighed by what they were together. One that no such file has is weighed by the oldest that names it.
+peuplee as (
+    select
+        utile.date_effet, utile.code_avant, utile.code_apres, population.valeur,
+        row_number() over (
+            partition by utile.date_effet, utile.code_avant, utile.code_apres
+            order by
+                case when population.cog_annee >= extract(year from utile.date_effet) then 0 else 1 end,
+                population.periode_debut, population.connue_le desc, population.source_id
+        ) as rang
+    from utile
+    inner join population on population.territoire_code = utile.code_apres
+    where utile.destinations > 1
 ),
 
 pesee as (
     select
         utile.*,
-        coalesce(population.valeur, 0) as poids
+        coalesce(peuplee.valeur, 0) as poids
     from utile
-    left join population on population.territoire_code = utile.code_apres and population.rang = 1
+    left join peuplee
+        on peuplee.date_effet = utile.date_effet and peuplee.code_avant = utile.code_avant
+        and peuplee.code_apres = utile.code_apres and peuplee.rang = 1
 ),
 
 parts as (
