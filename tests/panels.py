@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -94,3 +95,53 @@ def declare(methode: str = "did_echelonne", horizon: int = 3, **more: Any) -> Es
     """A declared plan; its names are of no consequence."""
     values = {"estimation_id": "essai", "intervention_id": "essai", "indicateur_id": "essai", "fixe_le": dt.date(2026, 1, 1)}
     return Estimand(**{**values, "methode": methode, "horizon": horizon, **more})
+
+
+@cache
+def _conventions() -> pl.DataFrame:
+    from ingestion.catalogue_schema import load_catalogue
+    from ingestion.demonstration import GRAINE, records, world
+
+    catalogue = load_catalogue()
+    return records.conventions(GRAINE, world.territoires(), catalogue, world.besoins(catalogue))
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """Simulated outcomes of one seed with their truth, as the warehouse would give them to the estimators.
+
+    ``values``: commune_code, annee and the four outcomes. ``truth``: resultat, commune_code, annee, intervention_id (null for
+    a commune never treated), cohorte, effet.
+    """
+
+    values: pl.DataFrame
+    truth: pl.DataFrame
+
+    @classmethod
+    def drawn(cls, seed: int) -> Demonstration:
+        """Who is treated and when stays that of the demonstration; levels, shocks, noise and effects follow ``seed``."""
+        from ingestion.demonstration import outcomes, world
+
+        values, truth = outcomes.outcomes(seed, _conventions(), world.territoires())
+        return cls(values, truth.filter(pl.col("grain") == "commune"))
+
+    def panel(self, intervention_id: str, resultat: str) -> Panel:
+        """Controls: all others. Neighbours share an EPCI with a treated commune, other programmes are the other two."""
+        from ingestion.demonstration import world
+
+        units = self.truth.filter(pl.col("resultat") == resultat, pl.col("annee") == 2014)
+        units = units.join(world.territoires().communes, left_on="commune_code", right_on="code")
+        mine = pl.col("intervention_id").eq_missing(pl.lit(intervention_id))
+        start = pl.when(mine).then("cohorte").min().over("epci_code")
+        units = units.select(
+            unite="commune_code", grappe="departement_code", poids="population", cohorte=pl.when(mine).then("cohorte").otherwise(0),
+            anneau=start.is_not_null() & pl.col("epci_code").is_not_null() & ~mine, anneau_annee=pl.when(~mine).then(start),
+            mixte=pl.col("intervention_id").is_not_null() & ~mine,
+        )  # fmt: skip
+        return Panel.of(self.values.select(unite="commune_code", annee="annee", valeur=resultat), units)
+
+    def effect(self, intervention_id: str, resultat: str, horizon: int) -> float:
+        """Mean true effect over the treated commune-years from 0 to ``horizon`` years after the start."""
+        delay = pl.col("annee") - pl.col("cohorte")
+        mine = self.truth.filter(pl.col("intervention_id") == intervention_id, pl.col("resultat") == resultat, delay.is_between(0, horizon))
+        return float(mine["effet"].mean())  # type: ignore[arg-type]

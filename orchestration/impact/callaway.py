@@ -133,13 +133,14 @@ def group_time(
 ) -> GroupTime:
     """Effects of each cohort and year on the treated and the controls of the main run, the base years left out.
 
+    A unit not yet treated is a control like any other: not where another programme began during the panel (R-SUP).
     ``base``: each year against the last untouched one (universal), or the years before against the one before them
     (varying, as R prints). Raises Separation when no propensity score can be fitted, LinAlgError on useless covariates.
     """
     import numpy as np
 
     mask = sample.traitee | sample.temoin
-    y, cohorte, w = sample.y[mask], sample.cohorte[mask], weights[mask]
+    y, cohorte, w, alone = sample.y[mask], sample.cohorte[mask], weights[mask], ~sample.mixte[mask]
     grappe = np.unique(sample.grappe[mask], return_inverse=True)[1]
     x = np.column_stack([np.ones(len(w)), sample.x[mask]])
     pairs: list[tuple[int, int]] = []
@@ -157,7 +158,7 @@ def group_time(
             later = [o for o in sample.cohortes if o > reach and o != g] if controls == "not_yet_treated" else []
             shared.setdefault(tuple(later), []).append((place, start))
         for later, places in shared.items():
-            free = (cohorte == 0) | np.isin(cohorte, later)
+            free = (cohorte == 0) | (np.isin(cohorte, later) & alone)
             change = np.column_stack([y[:, place] - y[:, start] for place, start in places])
             found, psi = _cell(change, cohorte == g, free, w, x, robust=method == "dr" and bool(sample.noms))
             pairs.extend((g, int(sample.annees[place])) for place, _ in places)

@@ -57,6 +57,7 @@ PACKAGES = ("diff-diff", "numpy", "pandas", "polars", "scipy")
 ENSEMBLES_MAX = 499  # random sets of donors for several units under a synthetic control: each takes a fit of its own
 TAILLE_TIRAGES = 200  # placebos of a synthetic control for its dated placebo and the power of its test
 PRINCIPAL = "principal"
+VOISINS, MELES = "voisins parmi les témoins", "témoins d'un autre programme admis"
 ANNEES_COVID = (2020, 2021)
 SANS_COVID = f"sans les années {' et '.join(map(str, ANNEES_COVID))}"
 SANS_AVANT = "une seule période avant le début : rien ne dit que les deux groupes évoluaient de la même façon"
@@ -147,7 +148,7 @@ def estimate(panel: Panel, estimand: Estimand, seed: int, draws: int = 999) -> E
 
 
 def _facts(sample: Sample, run: _Run) -> dict[str, Any]:
-    """What describes the sample behind an estimate."""
+    """What describes the sample behind an estimate; each route adds its own notes."""
     import numpy as np
 
     treated, free = sample.groups()
@@ -161,6 +162,24 @@ def _facts(sample: Sample, run: _Run) -> dict[str, Any]:
         "grappes_temoins": free, "periodes": len(sample.annees), "delai_moyen": float(np.concatenate(delays).mean()),
         "part_retenue": int(sample.traitee.sum()) / sample.traitees_panel, "ecartees": dict(sample.ecartees),
     }  # fmt: skip
+
+
+def _overlap(sample: Sample) -> float | None:
+    """Share of treated units where another programme began within two years (R-SUP); null when this is not known."""
+    return float(sample.autre[sample.traitee].mean()) if sample.autre_connu else None
+
+
+def _mix(sample: Sample, whole: Sample) -> tuple[str, ...]:
+    """Notes on other programmes: the effect is that of the observed mix (R-SUP a), against controls without any."""
+    share, aside = _overlap(sample), int(whole.mele.sum())
+    if share is None:
+        return ("les autres programmes ne sont pas suivis à ce niveau",)
+    notes = []
+    if share > 0:
+        notes.append(f"effet avec les programmes qui l'accompagnent : {100 * share:.0f} % des unités traitées en ont un autre commencé à moins de deux ans")
+    if aside:
+        notes.append(f"{aside} témoins laissés de côté : un autre programme y a commencé")
+    return tuple(notes)
 
 
 # --- difference in differences -----------------------------------------------------------------------------------
@@ -219,7 +238,7 @@ def _asymptotic(sample: Sample, whole: Sample, weights: Mapping[str, Array], run
     # Then the effect, under both weightings.
     method = "dr" if ca.doubly_robust(sample) and not matched else "reg"
     controls = "never_treated" if matched else "not_yet_treated"
-    notes = list(sample.notes)
+    notes = [*sample.notes, *_mix(sample, whole)]
 
     def cells(how: Any) -> dict[str, ca.GroupTime]:
         return {
@@ -264,7 +283,7 @@ def _asymptotic(sample: Sample, whole: Sample, weights: Mapping[str, Array], run
         **_facts(sample, run), "effet": effet, "ponderations": shown, "imputation": beside, "inference": "asymptotique",
         "estimateur": f"{start}Callaway-Sant'Anna {label}", "tirages": run.draws, "diagnostics": known,
         "evenements": _curve(found[own], sample, run, clusters),
-        "choix": _choices(sample, weights, run, headline, effet, shown, beside),
+        "choix": _choices(sample, whole, weights, run, effet, shown, beside),
         "cohortes": _cohorts(found[own], sample, run), "notes": tuple(notes),
     }  # fmt: skip
 
@@ -384,12 +403,12 @@ def _neighbours(sample: Sample, whole: Sample, w: Array, run: _Run, headline: li
     """
     import numpy as np
 
-    result: dict[str, Any] = {"chevauchement_part": float(sample.autre[sample.traitee].mean())}
-    ring = whole.anneau & (whole.anneau_cohorte > 0)
+    result: dict[str, Any] = {"chevauchement_part": _overlap(sample)}
+    ring = whole.anneau & (whole.anneau_cohorte > 0) & ~whole.mixte
     result["anneau_unites"] = int(ring.sum())
-    if (sample.anneau & (sample.cohorte == 0)).any():
+    if sample.voisin.any():
         without = lin.estimate_linear(sample, [headline], weights=w)
-        within = lin.estimate_linear(sample, [headline], weights=w, controls=sample.cohorte == 0)
+        within = lin.estimate_linear(sample, [headline], weights=w, controls=sample.temoin | sample.voisin)
         result["debordement_indice"] = float(within.effet[0] - without.effet[0])
     mask = ring | whole.temoin
     touched = replace(whole, cohorte=np.where(ring, whole.anneau_cohorte, 0), anneau=np.zeros(len(ring), bool)).keep(
@@ -409,39 +428,50 @@ def _neighbours(sample: Sample, whole: Sample, w: Array, run: _Run, headline: li
 
 
 def _choices(
-    sample: Sample, weights: Mapping[str, Array], run: _Run, headline: lin.Contrast, effet: Intervalle,
+    sample: Sample, whole: Sample, weights: Mapping[str, Array], run: _Run, effet: Intervalle,
     shown: Mapping[str, Intervalle], beside: Intervalle | None,
 ) -> tuple[Choix, ...]:  # fmt: skip
-    """The declared range: control pool, covariates, weights, estimator, overlap with other programmes."""
+    """The declared range: control pool, covariates, weights, estimator, overlap with other programmes.
+
+    Under matching a wider pool gives other pairs, made again from ``whole``.
+    """
+    import numpy as np
+
+    from orchestration.impact.matching import match
+
     own = run.estimand.ponderation
     w = weights[own]
     rows = [Choix(PRINCIPAL, effet.effet, effet.bas, effet.haut)]
 
-    def add(nom: str, part: Sample, mask: Array | None, **more: Any) -> None:
+    def add(nom: str, part: Sample, weight: Array, **more: Any) -> None:
         treated, free = part.groups()
         clusters = len(set(part.grappe[part.traitee | part.temoin]))
         if min(treated, free) < GRAPPES_MIN:
             return
         part = part.informative()
-        contrast = headline if mask is None else lin.headline(part, run.horizon, run.anticipation)
-        value, se = lin.estimate_linear(part, [contrast], weights=w if mask is None else w[mask], **more).at("effet")
+        contrast = lin.headline(part, run.horizon, run.anticipation)
+        value, se = lin.estimate_linear(part, [contrast], weights=weight, **more).at("effet")
         seen = Asymptotique(se, treated, free, clusters - 1).around(value)
         rows.append(Choix(nom, seen.effet, seen.bas, seen.haut))
 
-    add("régression sur les témoins jamais traités", sample, None)
+    add("régression sur les témoins jamais traités", sample, w)
     if math.isclose(rows[-1].effet, effet.effet, rel_tol=1e-9):
         del rows[1:]  # the main estimate is that one already
     if sample.noms:
-        add("sans covariables", sample, None, adjust=False)
-    if (sample.anneau & (sample.cohorte == 0)).any():
-        add("voisins parmi les témoins", sample, None, controls=sample.cohorte == 0)
-    if sample.autre.any() and (sample.traitee & ~sample.autre).sum() >= SOUS_GROUPE_MIN:
-        add("sans les unités d'un autre programme", sample.keep(~sample.autre), ~sample.autre)
+        add("sans covariables", sample, w, adjust=False)
+    matched = run.estimand.methode == "did_apparie"
+    base = whole if matched else sample
+    for nom, admitted, flag in ((VOISINS, base.voisin, "anneau"), (MELES, base.mele, "mixte")):
+        if admitted.any():
+            wider = replace(base, **{flag: np.zeros_like(admitted)})
+            add(nom, *(match(wider, lin.weights_of(wider, own)) if matched else (wider, w)))
+    if sample.autre[sample.traitee].any() and (sample.traitee & ~sample.autre).sum() >= SOUS_GROUPE_MIN:
+        add("sans les unités d'un autre programme", sample.keep(~sample.autre), w[~sample.autre])
     calm = _without_covid(sample, run)
     if calm is not None:
         part, mask = calm
         if part.traitee.sum() >= SOUS_GROUPE_MIN:
-            add(SANS_COVID, part, mask)
+            add(SANS_COVID, part, w[mask])
     rows.extend(_other_weighting(shown, own))
     if beside is not None:
         rows.append(Choix("imputation", beside.effet, beside.bas, beside.haut))
@@ -544,14 +574,12 @@ def _by_permutation(sample: Sample, whole: Sample, weights: Mapping[str, Array],
 
     if sample.noms:
         add("sans covariables", sample, w, adjust=False)
-    ring = sample.anneau & (sample.cohorte == 0)
-    neighbours: dict[str, Any] = {
-        "anneau_unites": int(ring.sum()),
-        "chevauchement_part": float(sample.autre[sample.traitee].mean()),
-    }
-    if ring.any():
-        add("voisins parmi les témoins", sample, w, controls=sample.cohorte == 0)
+    neighbours: dict[str, Any] = {"anneau_unites": int(sample.voisin.sum()), "chevauchement_part": _overlap(sample)}
+    if sample.voisin.any():
+        add(VOISINS, sample, w, controls=sample.temoin | sample.voisin)
         neighbours["debordement_indice"] = choices[-1].effet - float(real[0])
+    if sample.mele.any():
+        add(MELES, sample, w, controls=sample.temoin | sample.mele)
     alone = sample.keep(~sample.autre)
     if sample.autre.any() and alone.traitee.any() and alone.temoin.sum() > sample.x.shape[1] + 1:
         add("sans les unités d'un autre programme", alone, w[~sample.autre])
@@ -571,7 +599,7 @@ def _by_permutation(sample: Sample, whole: Sample, weights: Mapping[str, Array],
         "estimateur": f"{start}Callaway-Sant'Anna par régression, témoins jamais traités", "tirages": assigned.number,
         "diagnostics": known, "evenements": tuple(sorted(rows, key=lambda row: row.delai)), "choix": tuple(choices),
         "cohortes": tuple({"cohorte": g, "unites": int((sample.cohorte == g).sum()), "effet": None} for g in sample.cohortes),
-        "notes": (*sample.notes, f"permutation par {assigned.niveau}"),
+        "notes": (*sample.notes, *_mix(sample, whole), f"permutation par {assigned.niveau}"),
     }  # fmt: skip
 
 
@@ -627,24 +655,15 @@ def _synthetic(sample: Sample, run: _Run) -> dict[str, Any]:
     first = donors[int(real.donneurs.argmax())]
     without = syn.synthetic(y, annees, roles, donors[donors != first], horizon, anticipation, delais)
     choices.append(Choix("sans le premier donneur", without.effet))
-    ring = sample.anneau & (sample.cohorte == 0)
-    neighbours: dict[str, Any] = {
-        "anneau_unites": int(ring.sum()),
-        "chevauchement_part": float(sample.autre[sample.traitee].mean()),
-    }
-    if ring.any():
-        larger = np.flatnonzero(sample.cohorte == 0)
+    neighbours: dict[str, Any] = {"anneau_unites": int(sample.voisin.sum()), "chevauchement_part": _overlap(sample)}
+    if sample.voisin.any():
+        larger = np.flatnonzero(sample.temoin | sample.voisin)
         near = syn.synthetic(y, annees, roles, larger, horizon, anticipation, delais)
         choices.append(Choix("voisins parmi les donneurs", near.effet))
         neighbours["debordement_indice"] = near.effet - real.effet
-    apart = donors[~sample.autre[donors]]
-    if sample.autre[donors].any() and len(apart) >= inf.DONNEURS_MIN:
-        choices.append(
-            Choix(
-                "sans les donneurs d'un autre programme",
-                syn.synthetic(y, annees, roles, apart, horizon, anticipation, delais).effet,
-            )
-        )
+    if sample.mele.any():
+        larger = np.flatnonzero(sample.temoin | sample.mele)
+        choices.append(Choix(MELES, syn.synthetic(y, annees, roles, larger, horizon, anticipation, delais).effet))
     quiet = _without_covid(sample, run)
     if quiet is not None and quiet[1].all():
         part = quiet[0]
@@ -667,7 +686,7 @@ def _synthetic(sample: Sample, run: _Run) -> dict[str, Any]:
         "estimateur": "double différence synthétique", "tirages": len(fake.effets), "diagnostics": known,
         "evenements": tuple(rows), "choix": tuple(choices),
         "cohortes": tuple({"cohorte": g, "unites": int((sample.cohorte == g).sum()), "effet": None} for g in sample.cohortes),
-        "notes": (*sample.notes, f"{int((real.donneurs > 1e-6).sum())} donneurs de poids non nul sur {len(donors)}"),
+        "notes": (*sample.notes, *_mix(sample, sample), f"{int((real.donneurs > 1e-6).sum())} donneurs de poids non nul sur {len(donors)}"),
     }  # fmt: skip
 
 

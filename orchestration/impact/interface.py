@@ -85,7 +85,9 @@ class Panel:
     ``frame`` (polars): ``unite`` text, ``annee`` integer (any regular index of periods), ``valeur`` number, ``cohorte`` year
     of the first treatment (0 or null: never). Optional: ``poids`` baseline population, ``grappe`` cluster (the unit itself
     when absent), ``anneau`` true for a neighbour of treated units, ``anneau_annee`` year since which it is one,
-    ``autre_programme`` true where another programme began within two years, and the covariates, constant in each unit.
+    ``autre_programme`` true for a treated unit where another programme began within two years of its own start (null
+    everywhere: not known at this level), ``mixte`` true for a unit where one began during the panel or just before it, which
+    is then no control, and the covariates, constant in each unit.
     """
 
     frame: pl.DataFrame

@@ -29,7 +29,8 @@ class Sample:
 
     ``y`` (N, T); ``annees`` (T,) increasing; ``debut`` (N,) the true start, ``cohorte`` the one that the panel can see (see
     ``_visible``); ``x`` (N, k) standardised covariates without intercept, named by ``noms``; ``poids`` (N,) baseline
-    population or null; ``moyennes``, ``ecarts`` (k,) of the covariates before they were standardised; ``grappe`` (N,) codes; ``anneau`` and ``autre`` (N,) flags; ``anneau_cohorte`` (N,) as ``cohorte``.
+    population or null; ``moyennes``, ``ecarts`` (k,) of the covariates before they were standardised; ``grappe`` (N,) codes; ``anneau``, ``autre`` and ``mixte`` (N,)
+    flags (see ``Panel``); ``anneau_cohorte`` (N,) as ``cohorte``; ``autre_connu`` whether ``autre`` was given at all.
     """
 
     unites: Array
@@ -46,9 +47,11 @@ class Sample:
     anneau: Array
     anneau_cohorte: Array
     autre: Array
+    mixte: Array
     traitees_panel: int
     ecartees: Counter[str] = field(default_factory=Counter)
     notes: tuple[str, ...] = ()
+    autre_connu: bool = True
 
     @property
     def traitee(self) -> Array:
@@ -56,8 +59,18 @@ class Sample:
 
     @property
     def temoin(self) -> Array:
-        """Controls of the main run: never treated in the panel and out of the ring (R-DEB)."""
-        return (self.cohorte == 0) & ~self.anneau
+        """Controls of the main run: never treated in the panel, out of the ring (R-DEB), without other programme (R-SUP)."""
+        return (self.cohorte == 0) & ~self.anneau & ~self.mixte
+
+    @property
+    def voisin(self) -> Array:
+        """Controls that the ring alone keeps out of the main run."""
+        return (self.cohorte == 0) & self.anneau & ~self.mixte
+
+    @property
+    def mele(self) -> Array:
+        """Controls that another programme alone keeps out of the main run."""
+        return (self.cohorte == 0) & ~self.anneau & self.mixte
 
     @cached_property
     def cohortes(self) -> list[int]:
@@ -69,7 +82,7 @@ class Sample:
         """The units of ``mask``; treated units that leave are counted under ``motif``."""
         lost = int((self.traitee & ~mask).sum())
         ecartees = self.ecartees + Counter({motif: lost}) if motif and lost else self.ecartees
-        per_unit = ("unites", "y", "cohorte", "debut", "grappe", "x", "anneau", "anneau_cohorte", "autre")
+        per_unit = ("unites", "y", "cohorte", "debut", "grappe", "x", "anneau", "anneau_cohorte", "autre", "mixte")
         values = {name: getattr(self, name)[mask] for name in per_unit}
         return replace(self, **values, poids=None if self.poids is None else self.poids[mask], ecartees=ecartees)
 
@@ -150,8 +163,8 @@ def prepare(panel: Panel, estimand: Estimand) -> Sample:
         unites=kept["unite"].to_numpy(), annees=annees, y=y, cohorte=_visible(debut, annees, estimand.anticipation),
         debut=debut, poids=None if missing.any() else poids, grappe=_codes(kept["grappe"].to_numpy()),
         x=np.zeros((kept.height, 0)), noms=(), moyennes=np.zeros(0), ecarts=np.zeros(0), anneau=anneau,
-        anneau_cohorte=_visible(since, annees, estimand.anticipation), autre=kept["autre_programme"].to_numpy(),
-        traitees_panel=inside, ecartees=ecartees, notes=tuple(notes),
+        anneau_cohorte=_visible(since, annees, estimand.anticipation), autre=kept["autre_programme"].fill_null(False).to_numpy(),
+        mixte=kept["mixte"].to_numpy(), autre_connu=kept["autre_programme"].null_count() < kept.height, traitees_panel=inside, ecartees=ecartees, notes=tuple(notes),
     )  # fmt: skip
     sample = enough(_treatable(sample, estimand))
     return enough(_covariates(sample, kept, estimand))
@@ -167,6 +180,8 @@ def enough(sample: Sample) -> Sample:
         raise NonEstimable(
             f"moins de la moitié des unités traitées peuvent être comparées ({left} sur {sample.traitees_panel}) : {main}"
         )
+    if sample.mele.any() and not sample.temoin.any():
+        raise NonEstimable("aucun témoin : un autre programme a commencé chez tous ceux qui ont une valeur à toutes les périodes")
     if not sample.temoin.any():
         raise NonEstimable("aucun témoin hors de l'anneau des unités traitées n'a de valeur à toutes les périodes")
     if float(sample.y.std()) == 0 or float((sample.y - sample.y.mean(axis=0)).std()) == 0:
@@ -191,21 +206,21 @@ def _checked(frame: pl.DataFrame, estimand: Estimand) -> pl.DataFrame:
         raise NonEstimable(f"{double} lignes en double : une unité a plusieurs valeurs pour une même période")
     defaults = {
         "poids": pl.lit(None, pl.Float64), "grappe": pl.col("unite").cast(pl.String), "anneau": pl.lit(False),
-        "anneau_annee": pl.lit(None, pl.Int64), "autre_programme": pl.lit(False),
+        "anneau_annee": pl.lit(None, pl.Int64), "autre_programme": pl.lit(False), "mixte": pl.lit(False),
     }  # fmt: skip
     frame = frame.with_columns(**{name: value for name, value in defaults.items() if name not in frame.columns})
     frame = frame.with_columns(
         pl.col("unite").cast(pl.String), pl.col("annee").cast(pl.Int64), pl.col("valeur").cast(pl.Float64),
         pl.col("cohorte").cast(pl.Int64).fill_null(0), pl.col("poids").cast(pl.Float64),
         pl.col("grappe").cast(pl.String).fill_null(pl.col("unite").cast(pl.String)), pl.col("anneau").fill_null(False),
-        pl.col("anneau_annee").cast(pl.Int64), pl.col("autre_programme").fill_null(False),
+        pl.col("anneau_annee").cast(pl.Int64), pl.col("autre_programme").cast(pl.Boolean), pl.col("mixte").fill_null(False),
     )  # fmt: skip
     frame = frame.filter(pl.col("valeur").is_finite())
     if estimand.annees:
         frame = frame.filter(pl.col("annee").is_in(estimand.annees))
     if frame.is_empty():
         raise NonEstimable("l'indicateur n'a aucune valeur sur les périodes du panel")
-    fixed = ["cohorte", "poids", "grappe", "anneau", "anneau_annee", *estimand.covariables]
+    fixed = ["cohorte", "poids", "grappe", "anneau", "anneau_annee", "autre_programme", "mixte", *estimand.covariables]
     units = frame["unite"].n_unique()
     if frame.select("unite", *fixed).unique().height > units:
         moving = [name for name in fixed if frame.select("unite", name).unique().height > units]

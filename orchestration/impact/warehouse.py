@@ -149,7 +149,8 @@ def _inputs(name: str, unites: pl.DataFrame, panel: pl.DataFrame) -> tuple[pl.Da
     units = unites.filter((pl.col("estimation_id") == name) & (pl.col("place") != "écartée")).select(
         unite="unite_code", cohorte=pl.col("cohorte").fill_null(0), poids="population",
         # A common shock is a département's; a unit wider than it is its own cluster.
-        grappe=pl.coalesce("departement_code", "unite_code"), anneau="est_anneau", autre_programme="est_chevauchee",
+        grappe=pl.coalesce("departement_code", "unite_code"), anneau="est_anneau", anneau_annee="anneau_annee",
+        autre_programme="est_chevauchee", mixte="est_mixte",
         log_population="log_population", log_revenu="log_revenu", log_prix="log_prix", aav_categorie="aav_categorie",
     )  # fmt: skip
     return values.sort("unite", "annee"), units.sort("unite")

@@ -23,6 +23,10 @@ annees as (
         on ' ; ' || plans.annees || ' ; ' like '% ; ' || annees.annee || ' ; %'
 ),
 
+bornes as (
+    select estimation_id, min(annee) as premiere_annee, max(annee) as derniere_annee from annees group by estimation_id
+),
+
 segments as (
     select annees.estimation_id, count(distinct serie.serie) as series, max(serie.date_debut) as rupture
     from annees
@@ -37,7 +41,8 @@ traites as (
     select
         fait.intervention_id, count(*) as territoires, count(fait.date_debut) as dates,
         max(fait.mention) as mention,
-        sum(case when fait.territoire_niveau <> 'perimetre' or membres.parent_code is not null then 1 else 0 end) as situes
+        sum(case when fait.territoire_niveau <> 'perimetre' or membres.parent_code is not null then 1 else 0 end) as situes,
+        sum(case when fait.date_debut is not null and (fait.territoire_niveau <> 'perimetre' or membres.parent_code is not null) then 1 else 0 end) as situes_dates
     from {{ ref('fct_intervention_territoire') }} as fait
     left join (
         select distinct parent_code from {{ ref('bridge_territoire') }} where parent_niveau = 'perimetre'
@@ -55,6 +60,7 @@ select
     plans.estimation_id, plans.intervention_id, plans.indicateur_id, plans.rang, plans.unite, plans.methode,
     plans.transformation, plans.annees, plans.reference, plans.horizon, plans.anticipation, plans.decalage,
     plans.part_traitee_min, plans.population_min, plans.population_max, plans.covariables, plans.fixe_le, plans.note, coalesce(plans.mention_resultat, traites.mention) as mention,
+    bornes.premiere_annee, bornes.derniere_annee,
     case
         when segments.series > 1
             then 'rupture de série déclarée au ' || segments.rupture || ' : les valeurs d''avant et d''après ne se comparent pas'
@@ -65,12 +71,15 @@ select
         when coalesce(traites.territoires, 0) = 0 then 'aucun territoire traité n''est connu'
         when traites.situes = 0 then 'la source ne donne pas les membres des périmètres traités : ni unités traitées, ni témoins'
         when traites.dates = 0 then 'aucune date de début n''est connue'
+        when traites.situes_dates = 0
+            then 'les territoires traités dont la date est connue n''ont pas de membres connus, et ceux dont les membres sont connus n''ont pas de date'
         -- An effect is looked for at the level of the treated area; a wider one only says what surrounds it. Employment
         -- zones and départements are units of their own when the plan says which share of them must be treated.
         when coalesce(enclos.est_englobant, 0) = 1 and plans.unite = 'commune'
             then 'l''indicateur porte sur un territoire englobant : aucun statut causal (R-ECO)'
     end as motif
 from plans
+left join bornes on bornes.estimation_id = plans.estimation_id
 left join segments on segments.estimation_id = plans.estimation_id
 left join traites on traites.intervention_id = plans.intervention_id
 left join enclos on enclos.intervention_id = plans.intervention_id and enclos.indicateur_id = plans.indicateur_id

@@ -1,6 +1,8 @@
 -- The units of each plan, each with its part in the comparison: traitée, témoin or écartée with the reason. Neighbours (same
--- EPCI as a treated commune) form the ring that the main run leaves out (R-DEB), and units where another programme began
--- within two years are told apart (R-SUP).
+-- EPCI as a treated commune; no source in hand gives the centre of a commune, hence no distance) form the ring that the main
+-- run leaves out (R-DEB). Other programmes of the same level are told apart, twice (R-SUP): est_chevauchee, for a treated unit,
+-- is one that began within two years of its own start, an effect that its estimate holds too; est_mixte, for any unit, is one
+-- that began during the panel or in the two years before it, whose effect would pass for what happens without the programme.
 with plans as (
     select * from {{ ref('int_estimation') }}
 ),
@@ -9,6 +11,7 @@ places as (
     select
         covariable.*,
         plans.unite, plans.intervention_id, plans.reference, plans.population_min, plans.population_max, plans.part_traitee_min,
+        plans.premiere_annee, plans.derniere_annee,
         traitee.part_traitee, traitee.date_debut, traitee.date_fin, traitee.une_sans_date,
         cast(extract(year from traitee.date_debut) as {{ dbt.type_int() }}) + plans.decalage as cohorte
     from {{ ref('int_covariable') }} as covariable
@@ -31,10 +34,12 @@ jugees as (
     from places
 ),
 
+-- A commune is a neighbour since the first start in its EPCI, also of a treated commune that the plan sets aside.
 anneau as (
-    select distinct estimation_id, epci_code
+    select estimation_id, epci_code, min(cohorte) as annee
     from jugees
     where part_traitee is not null and epci_code is not null and unite = 'commune'
+    group by estimation_id, epci_code
 ),
 
 -- Starts of the other programmes on the same commune, whatever became of them; for a département, of the other pacts that
@@ -53,19 +58,15 @@ autres as (
     where perimetre._actuelle
 ),
 
-vagues as (
-    select estimation_id, min(cohorte) as premiere, max(cohorte) as derniere from jugees where motif_ecart is null and cohorte is not null group by estimation_id
-),
-
--- Around its own start for a treated unit, around the waves of the plan for a control.
-chevauchements as (
-    select distinct jugees.estimation_id, jugees.unite_code
+autour as (
+    select
+        jugees.estimation_id, jugees.unite_code,
+        max(case when coalesce(autres.annee, jugees.cohorte) between jugees.cohorte - 2 and jugees.cohorte + 2 then 1 else 0 end) as chevauchee,
+        max(case when coalesce(autres.annee, jugees.premiere_annee) between jugees.premiere_annee - 2 and jugees.derniere_annee then 1 else 0 end) as mixte
     from jugees
-    inner join vagues on vagues.estimation_id = jugees.estimation_id
     inner join autres
         on autres.unite = jugees.unite and autres.unite_code = jugees.unite_code and autres.intervention_id <> jugees.intervention_id
-        and coalesce(autres.annee, vagues.premiere)
-            between coalesce(jugees.cohorte, vagues.premiere) - 2 and coalesce(jugees.cohorte, vagues.derniere) + 2
+    group by jugees.estimation_id, jugees.unite_code
 )
 
 select
@@ -80,8 +81,9 @@ select
     end as place,
     jugees.motif_ecart,
     jugees.part_traitee is null and anneau.epci_code is not null as est_anneau,
-    chevauchements.unite_code is not null as est_chevauchee
+    case when jugees.part_traitee is null then anneau.annee end as anneau_annee,
+    coalesce(autour.chevauchee, 0) = 1 as est_chevauchee,
+    coalesce(autour.mixte, 0) = 1 as est_mixte
 from jugees
 left join anneau on anneau.estimation_id = jugees.estimation_id and anneau.epci_code = jugees.epci_code
-left join chevauchements
-    on chevauchements.estimation_id = jugees.estimation_id and chevauchements.unite_code = jugees.unite_code
+left join autour on autour.estimation_id = jugees.estimation_id and autour.unite_code = jugees.unite_code
