@@ -1,12 +1,20 @@
 """Statistical secrecy (rule R-SEC): which cells a public release must leave out, and the proof that it is enough.
 
 A table is a system of additive relations over cells (part to whole, département to région to nation, year to cumulated
-period, numerator and complement to denominator). Cells that a rule finds sensitive are hidden; others must be hidden with
-them, or a subtraction gives them back. The method is cell suppression by linear programming: the incremental heuristic
-of Kelly, Golden and Assad (1992), as extended to any linear system by Cox (1995) and Castro (2007), solved with HiGHS,
-which scipy ships. Each hidden cell ends with a certificate: two tables that agree with all that is published, whose
-other cells are not negative (and are whole, for counts), in which the cell is ``haut`` above and ``bas`` below its true
-value. Earlier public releases are part of what is published.
+period, numerator and complement to denominator, what is part of what). Cells that a rule finds sensitive are hidden
+(``_sensibles``); others must be hidden with them, or a subtraction gives them back. The method is cell suppression by linear
+programming: the incremental heuristic of Kelly, Golden and Assad (1992), as extended to any linear system by Cox (1995) and
+Castro (2007), solved with HiGHS, which scipy ships. Each hidden cell ends with a certificate: two tables that agree with all
+that is published, whose other cells are not negative (and are whole, for counts), in which the cell is ``haut`` above and
+``bas`` below its true value. A solver's answer is a certificate only once it was rounded and holds to the last unit.
+
+Certificates are looked for by part of the table, as one of them holds for the whole: many at once by one program per part
+(``_prouver``), then what must be hidden for the others, at a price that rises round by round, then the last ones one by one
+(``_chercher``), and where a declared effort is spent, all around them is hidden (``_fermer``). So it ends, whatever the table.
+
+Earlier public releases are part of what is published. What a cell showed once stays known; one that was hidden and kept its
+value stays hidden, with the interval that its first release proved, whatever totals come later; a value that changed is a
+cell of its own, tied to the totals of its own release.
 
 No library did it as a whole. On PyPI, ``pytauargus`` 0.6 (a beta of the τ-Argus engine, on HiGHS as well) protects one
 hierarchical table at a time (OPT, MOD): neither tables linked by ratios and part-whole relations between measures, nor

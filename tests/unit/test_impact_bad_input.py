@@ -75,6 +75,7 @@ BAD: list[tuple[str, Callable[[pl.DataFrame], pl.DataFrame], dict[str, Any], str
         "moins de la moitié des unités traitées peuvent être comparées",
     ),
     ("sans population", lambda f: f.drop("poids"), {"ponderation": "habitant"}, "la population de référence manque : pas d'effet pour l'habitant moyen"),
+    ("tous d'un autre programme", lambda f: f.with_columns(mixte=pl.col("cohorte") == 0), {}, "aucun témoin : un autre programme a commencé chez tous ceux qui ont une valeur à toutes les périodes"),
     ("tous voisins", lambda f: f.with_columns(anneau=pl.col("cohorte") == 0), {}, "aucun témoin hors de l'anneau des unités traitées n'a de valeur à toutes les périodes"),
 ]  # fmt: skip
 
@@ -224,7 +225,7 @@ def strange(seed: int) -> tuple[Panel, Estimand]:
     world = build(
         y, cohorte, annees, grappe=rng.integers(0, max(2, n // int(rng.integers(1, 9))), n), poids=rng.choice([rng.choice([0.0, 2.0]), 1.0, 1e6], n),
         x=rng.choice([rng.normal(), 1.0], n), z=np.where(cohorte > 0, 1.0, rng.normal(size=n)), c=rng.choice(["a", "b", "c"], n),
-        anneau=rng.random(n) < rng.choice([0.0, 0.0, 0.3, 0.9]), autre_programme=rng.random(n) < 0.3,
+        anneau=rng.random(n) < rng.choice([0.0, 0.0, 0.3, 0.9]), autre_programme=rng.random(n) < 0.3, mixte=rng.random(n) < rng.choice([0.0, 0.3, 0.95]),
     )  # fmt: skip
     frame = world.panel.frame.with_columns(
         valeur=pl.when(pl.Series(rng.random(n * t) > rng.choice([0.0, 0.0, 0.02, 0.4]))).then(pl.col("valeur"))

@@ -241,6 +241,54 @@ def test_a_planted_spillover_is_caught_and_kept_out(planted: float) -> None:
     assert "voisins parmi les témoins" in [c.choix for c in found.choix]
 
 
+def test_controls_of_another_programme_do_not_hide_the_effect() -> None:
+    """What another programme did to a control would pass for what happens without any (R-SUP)."""
+    base = world()
+    other = (pl.col("cohorte") == 0) & (pl.col("unite").cast(pl.Int64) % 5 == 0)
+    moved = pl.col("valeur") + pl.when(other & (pl.col("annee") >= 2019)).then(1.5).otherwise(0.0)
+    frame = base.panel.frame.with_columns(valeur=moved)
+    found, blind = run(Panel(frame.with_columns(mixte=other))), run(Panel(frame))
+    assert found.statut == "positif", found.motif
+    assert found.effet is not None
+    assert found.effet.bas is not None
+    assert found.effet.haut is not None
+    assert found.effet.bas < base.truth(3) < found.effet.haut
+    assert blind.effet is not None
+    assert blind.effet.haut is not None
+    assert blind.effet.haut < base.truth(3)
+    choices = {c.choix: c.effet for c in found.choix}
+    assert choices["témoins d'un autre programme admis"] == pytest.approx(blind.effet.effet, abs=0.02)
+    controls = base.panel.frame.filter(other)["unite"].n_unique()
+    assert f"{controls} témoins laissés de côté : un autre programme y a commencé" in found.notes
+    assert found.unites_temoins == blind.unites_temoins - controls
+
+
+@pytest.mark.parametrize(("methode", "treated"), [("did_apparie", 900), ("sdid_permutation", 5), ("did_echelonne", 5)])
+def test_every_route_leaves_them_out_and_shows_what_they_would_change(methode: str, treated: int) -> None:
+    if methode == "did_apparie":
+        frame, plan = world(selection=0.5).panel.frame, {"covariables": ("x",)}
+    else:
+        frame, plan = departments(3, treated, effect=0.5).panel.frame, {"horizon": 4}
+    other = (pl.col("cohorte") == 0) & (pl.col("unite").cast(pl.Int64) % 5 == 0)
+    moved = pl.col("valeur") + pl.when(other & (pl.col("annee") >= 2019)).then(40.0).otherwise(0.0)
+    found = run(Panel(frame.with_columns(valeur=moved, mixte=other)), methode=methode, **plan)
+    kept = run(Panel(frame.filter(~other)), methode=methode, **plan)
+    assert found.effet is not None
+    assert kept.effet is not None
+    assert found.effet.effet == pytest.approx(kept.effet.effet, rel=1e-6)
+    choices = {c.choix: c.effet for c in found.choix}
+    assert choices["témoins d'un autre programme admis"] < found.effet.effet - 1
+
+
+def test_an_overlap_that_is_not_known_is_not_none() -> None:
+    """No list of programmes at the level of the unit: no share, rather than a share of zero."""
+    frame = departments(3, 5, effect=0.5).panel.frame
+    unknown = run(Panel(frame.with_columns(autre_programme=pl.lit(None, pl.Boolean))), horizon=4)
+    assert unknown.diagnostics.chevauchement_part is None
+    assert "les autres programmes ne sont pas suivis à ce niveau" in unknown.notes
+    assert run(Panel(frame), horizon=4).diagnostics.chevauchement_part == 0
+
+
 def test_a_planted_break_of_the_series_is_caught() -> None:
     found = run(spoilt(world(), pl.col("valeur") + pl.when(pl.col("annee") >= 2019).then(3.0).otherwise(0.0)))
     assert (found.statut, found.echecs, found.diagnostics.rupture_annee) == ("non crédible", ("rupture",), 2019)
@@ -285,7 +333,10 @@ def test_both_weightings_and_other_programmes_are_told_apart() -> None:
     choices = {c.choix: c.effet for c in found.choix}
     assert abs(choices["sans les unités d'un autre programme"]) < 0.1
     assert choices["effet pour l'habitant moyen"] == habitant
-    assert 0 < (found.diagnostics.chevauchement_part or 0.0) < 1
+    part = found.diagnostics.chevauchement_part
+    assert part is not None
+    assert 0 < part < 1
+    assert f"effet avec les programmes qui l'accompagnent : {100 * part:.0f} % des unités traitées en ont un autre commencé à moins de deux ans" in found.notes
     weighted = run(Panel(frame), ponderation="habitant")
     assert weighted.effet is not None
     assert weighted.effet.effet == pytest.approx(habitant)

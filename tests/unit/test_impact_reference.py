@@ -147,25 +147,33 @@ def test_regression_equals_diff_diff(controls: Any, weighting: str) -> None:
 def by_csdid(
     panel: Panel, horizon: int, *, covariates: tuple[str, ...] = (), weight: str | None = None, controls: str, method: str = "dr"
 ) -> float:
-    """The same headline from csdid's group-time effects: mean over treated unit-years from 0 to ``horizon``."""
+    """The same headline from csdid's group-time effects: mean over treated unit-years from 0 to ``horizon``.
+
+    A unit not yet treated where another programme began (``mixte``) is no control: csdid does not know that, and is given
+    each cohort with its own controls.
+    """
     from csdid.att_gt import ATTgt
 
     frame = pd.DataFrame(panel.frame.to_dict(as_series=False))
     frame["unite"] = pd.factorize(frame["unite"])[0]
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        fitted = ATTgt(
-            yname="valeur", gname="cohorte", idname="unite", tname="annee", data=frame, control_group=[controls],
-            xformla=f"valeur ~ {' + '.join(covariates)}" if covariates else None, weights_name=weight,
-        ).fit(est_method=method, bstrap=False)  # fmt: skip
-    cells = fitted.results
     units = frame.drop_duplicates("unite")
     mass = units.groupby("cohorte")[weight].sum() if weight else units.groupby("cohorte").size()
-    kept = [
-        (mass[g], float(att))
-        for g, t, att in zip(cells["group"], cells["year"], cells["att"], strict=True)
-        if 0 <= t - g <= horizon
-    ]
+    cohorts = sorted(g for g in units["cohorte"].unique() if g > 0)
+    mixed = frame["mixte"] & (frame["cohorte"] > 0) if "mixte" in frame else np.zeros(len(frame), bool)
+    kept = []
+    for mine in [[g] for g in cohorts] if mixed.any() else [cohorts]:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fitted = ATTgt(
+                yname="valeur", gname="cohorte", idname="unite", tname="annee", data=frame[frame["cohorte"].isin(mine) | ~mixed],
+                control_group=[controls], xformla=f"valeur ~ {' + '.join(covariates)}" if covariates else None, weights_name=weight,
+            ).fit(est_method=method, bstrap=False)  # fmt: skip
+        cells = fitted.results
+        kept += [
+            (mass[g], float(att))
+            for g, t, att in zip(cells["group"], cells["year"], cells["att"], strict=True)
+            if 0 <= t - g <= horizon and g in mine
+        ]
     return sum(m * a for m, a in kept) / sum(m for m, _ in kept)
 
 
@@ -229,6 +237,21 @@ def test_a_clustered_panel_agrees_with_csdid(covariates: tuple[str, ...], weight
     found = ca.headline(ca.group_time(sample, weights=weights, method="dr", anticipation=0), 3).effet
     other = by_csdid(world.panel, 3, covariates=covariates, weight=weight, controls="notyettreated")
     assert found == pytest.approx(other, abs=1e-6)
+
+
+@pytest.mark.parametrize("covariates", [(), ("x",)])
+def test_units_of_another_programme_are_no_controls_even_before_their_own_start(covariates: tuple[str, ...]) -> None:
+    world = national(4, units=3_000, treated=600, selection=0.5, trend=0.05)
+    other = pl.col("unite").cast(pl.Int64) % 3 == 0
+    moved = pl.col("valeur") + pl.when(other & (pl.col("annee") >= 2019)).then(2.0).otherwise(0.0)
+    panel = Panel(world.panel.frame.with_columns(mixte=other, valeur=moved))
+    sample = prepare(panel, declare(covariables=covariates))
+    used = Panel(panel.frame.filter((pl.col("cohorte") > 0) | ~other))
+    weights = lin.weights_of(sample, "unite")
+    found = ca.headline(ca.group_time(sample, weights=weights, method="dr", anticipation=0), 3).effet
+    assert found == pytest.approx(by_csdid(used, 3, covariates=covariates, controls="notyettreated"), abs=1e-6)
+    naive = by_csdid(Panel(used.frame.drop("mixte")), 3, covariates=covariates, controls="notyettreated")
+    assert abs(naive - found) > 0.01  # later cohorts of another programme would have been controls
 
 
 def test_the_analytic_error_of_the_doubly_robust_estimate_is_csdid_s() -> None:

@@ -82,7 +82,8 @@ select
     jugees.motif_ecart,
     jugees.part_traitee is null and anneau.epci_code is not null as est_anneau,
     case when jugees.part_traitee is null then anneau.annee end as anneau_annee,
-    coalesce(autour.chevauchee, 0) = 1 as est_chevauchee,
+    -- Employment zones and EPCI have no list of programmes of their own: not known, which is not none.
+    case when jugees.unite in ('commune', 'departement') then coalesce(autour.chevauchee, 0) = 1 end as est_chevauchee,
     coalesce(autour.mixte, 0) = 1 as est_mixte
 from jugees
 left join anneau on anneau.estimation_id = jugees.estimation_id and anneau.epci_code = jugees.epci_code
