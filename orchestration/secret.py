@@ -54,7 +54,7 @@ PORTEES = (
     (None, True),
 )  # how far they look, whole units or not
 ENTIERS = 3_000  # columns of a search in whole units
-ENJEU = 100.0  # what proving a cell is worth at first, against the cost of hiding others; three times that in each round after
+ENJEU = 200.0  # what proving a cell is worth at first, against the cost of hiding others; three times that in each round after
 CHER = 1_000.0  # cost of what a proof hides above which a better one is looked for further away
 CACHEE = 0.01  # cost of moving a cell that is hidden already, against 1 and more to hide one
 
