@@ -232,7 +232,25 @@ _CELLULE = (
     "and c.territoire_code = candidat.territoire_code and c.periode_debut = candidat.periode_debut and c.periode_fin = candidat.periode_fin"
 )
 _MONTREE = "(candidat.valeur is not null or candidat.numerateur is not null or candidat.denominateur is not null)"
+# What the columns of the sur-mesure count, said apart from what empties them.
+_COMPTES = {
+    **{name: name for name in (
+        "demandes", "demandes_reponse_locale", "demandes_appui_national", "demandes_closes", "demandes_sans_suite", "demandes_en_cours",
+        "appuis_nationaux", "appuis_fragiles", "appuis_anciens_24m", "appuis_realises_24m", "demandes_en_manquement", "manquements",
+    )},
+    "numerateur": "demandes_reponse_locale", "denominateur": "demandes_closes", "part_reponse_locale": "demandes_reponse_locale",
+    "ecart_cible": "demandes_reponse_locale", "wilson_bas": "demandes_closes", "delai_designations": "interlocuteurs_designes",
+    "delai_censures": "demandes_sans_interlocuteur", "part_appuis_fragiles": "appuis_fragiles", "part_realises_24m": "appuis_realises_24m",
+}  # fmt: skip
+_COMPTE_MONTRE = (
+    "exists (select 1 from cellules as c where c.statut in ('primaire', 'secondaire') and c.territoire_niveau = candidat.territoire_niveau "
+    "and c.territoire_code = candidat.territoire_code and c.periode_debut = candidat.periode_debut and c.periode_fin = candidat.periode_fin "
+    "and (" + " or ".join(f"(c.mesure_id = '{mesure}' and candidat.{colonne} is not null)" for colonne, mesure in _COMPTES.items()) + "))"
+)
 PUBLIC_RULES: dict[str, list[Fact]] = {
+    "mart_sur_mesure": [
+        _rule("cellule_cachee_montree", _COMPTE_MONTRE, "aucune colonne du sur-mesure ne montre une cellule masquée, ni ce qui la donne (R-SEC)"),
+    ],
     "fct_observation": [
         Fact("lignes_perdues", "count(*) - (select count(*) from entier)", "le secret vide des valeurs, il n'ôte pas de ligne"),
         _rule("secret_avec_valeur", f"statut_valeur = 'secret' and {_MONTREE}", "une valeur secrète ne s'affiche pas, ni ce qui la donne (R-SEC)"),

@@ -54,7 +54,8 @@ PORTEES = (
     (None, True),
 )  # how far they look, whole units or not
 ENTIERS = 3_000  # columns of a search in whole units
-ENJEU = 100.0  # what proving a cell is worth at first, against the cost of hiding others; three times that in each round after
+ENJEU = 200.0  # what proving a cell is worth at first, against the cost of hiding others; three times that in each round after
+CHER = 1_000.0  # cost of what a proof hides above which a better one is looked for further away
 CACHEE = 0.01  # cost of moving a cell that is hidden already, against 1 and more to hide one
 
 
@@ -449,7 +450,8 @@ def _chercher(etat: _Etat) -> None:
     the effort is spent.
 
     The program of least cost looks close to the cell first, then further, then in the whole system; in fractions of units
-    first, then in whole ones. The movement that it finds is the proof, and often proves others on the way.
+    first, then in whole ones. The movement that it finds is the proof, and often proves others on the way. One that would
+    hide a cell of great cost is kept for want of a better one further away.
     """
     sens, cellules = np.nonzero(etat.a_prouver())
     for s, cellule in sorted(
@@ -457,16 +459,23 @@ def _chercher(etat: _Etat) -> None:
     ):
         if etat.prouve[s, cellule] or etat.effort >= EFFORT:
             continue
+        meilleur: tuple[float, np.ndarray, np.ndarray] | None = None
         for pas, en_entiers in PORTEES:
             colonnes = _autour(etat, np.array([cellule]), pas)
             if en_entiers and len(colonnes) > ENTIERS:
                 continue
             etat.effort += len(colonnes)
-            if (trouve := _moindre_cout(etat, colonnes, s, cellule, en_entiers)) is not None:
-                _retenir(etat, colonnes, trouve)
+            if (trouve := _moindre_cout(etat, colonnes, s, cellule, en_entiers)) is None:
+                continue
+            prix = float(etat.p.cout[colonnes[(trouve != 0) & ~etat.cache[colonnes]]].sum())
+            if meilleur is None or prix < meilleur[0]:
+                meilleur = prix, colonnes, trouve
+            if prix < CHER:
                 break
-        else:
+        if meilleur is None:
             etat.impossible[s, cellule] = True
+        else:
+            _retenir(etat, *meilleur[1:])
 
 
 def _autour(etat: _Etat, cellules: np.ndarray, pas: int | None) -> np.ndarray:

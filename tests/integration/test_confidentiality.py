@@ -281,6 +281,8 @@ class Attacker:
 
     def hidden(self) -> np.ndarray:
         """Protected cells that he does not see; what only stands in observations hidden for another's sake is none."""
+        given = self.cells.filter(pl.col("protegee") & pl.col("vue").is_not_null() & ~pl.col("sans_preuve"))
+        assert given.is_empty(), f"shown as they are: {given}"
         return np.flatnonzero(self.free & self.cells["protegee"].to_numpy() & ~self.cells["sans_preuve"].to_numpy())
 
 
