@@ -9,6 +9,8 @@ not committed: it says what this code does on this machine, and one command make
 - **few treated**: 96 départements × 20 years without effect, one and five treated: how often permutation calls an effect;
 - **statuses**: whole estimates on smaller worlds, with an effect and without: how often each status is given, and how often
   each test of the identification refuses a sound comparison;
+- **demonstration**: the outcomes of the demonstration world drawn again from other seeds, with the real conventions of its
+  three programmes: coverage of the true effects, how often no effect is called one, and selection on trends refused;
 - **cost**: one whole estimate (doubly robust, covariates, clusters, 999 draws) in a process of its own; a synthetic control
   with all its placebos on 96 départements × 40 quarters.
 """
@@ -159,6 +161,36 @@ def status_lines(draws: int) -> Iterator[Line]:
             yield judged(f"{name} : effets annoncés", called, 0.0, 0.08, percent)
 
 
+def demonstration_lines(seeds: int) -> Iterator[Line]:
+    import numpy as np
+
+    from ingestion.demonstration.world import COHORTES
+    from orchestration.impact.engine import estimate
+    from tests.panels import Demonstration, declare
+
+    names = {1: "effet croissant", 2: "baisse qui s'efface", 3: "sélection sur les tendances", 4: "sans effet"}
+    inside: dict[int, list[bool]] = {k: [] for k in names}
+    statuses: dict[int, Counter[str]] = {k: Counter() for k in names}
+    for seed in range(seeds):
+        drawn = Demonstration.drawn(40_000 + seed)
+        for programme in COHORTES:
+            for k in names:
+                resultat = f"demo_resultat_{k}"
+                plan = declare(reference=2017, sens_favorable="baisse" if k == 2 else "hausse")
+                found = estimate(drawn.panel(programme, resultat), plan, seed=seed)
+                statuses[k][found.statut] += 1
+                assert found.effet is not None and found.effet.bas is not None and found.effet.haut is not None
+                inside[k].append(found.effet.bas <= drawn.effect(programme, resultat, 3) <= found.effet.haut)
+    for k, name in names.items():
+        total = sum(statuses[k].values())
+        said = ", ".join(f"{status} {percent(n / total)}" for status, n in statuses[k].most_common())
+        yield Line(f"{name} : statuts de {total} estimations", said)
+    sound = [held for k in (1, 2, 4) for held in inside[k]]
+    yield judged(f"effets vrais dans l'intervalle ({len(sound)} estimations aux tendances parallèles)", float(np.mean(sound)), 0.90, 0.99, percent)
+    yield judged("sans effet : effets annoncés", (statuses[4]["positif"] + statuses[4]["négatif"]) / len(inside[4]), 0.0, 0.08, percent)
+    yield judged("sélection sur les tendances : dites non crédibles", statuses[3]["non crédible"] / len(inside[3]), 0.95, 1.0, percent)
+
+
 def whole_estimate() -> str:
     """Run in a process of its own: seconds of one estimate and peak memory of the process (MiB), before and after it."""
     import resource
@@ -224,7 +256,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="what the impact estimators are worth, and what they cost")
     parser.add_argument("--draws", type=int, default=100, help="panels drawn in each national and status section (100)")
     parser.add_argument("--small", type=int, default=300, help="panels drawn with few treated units (300)")
-    parser.add_argument("--only", choices=("cost", "national", "selection", "few", "status"), help="one section, no page")
+    parser.add_argument("--only", choices=("cost", "national", "selection", "few", "status", "demonstration"), help="one section, no page")
     options = parser.parse_args(arguments)
     draws = options.draws
     parts: dict[str, tuple[str, Callable[[], Iterator[Line]]]] = {
@@ -233,6 +265,7 @@ def main(arguments: list[str] | None = None) -> int:
         "selection": (f"Sélection sur une covariable déclarée, {draws} tirages", lambda: national_lines(draws, selection=True)),
         "few": (f"Peu d'unités traitées, {options.small} tirages", lambda: few_lines(options.small)),
         "status": (f"Statuts, {draws} mondes de chaque sorte", lambda: status_lines(draws)),
+        "demonstration": (f"Monde de démonstration, {max(1, draws // 5)} graines", lambda: demonstration_lines(max(1, draws // 5))),
     }
     sections: list[tuple[str, list[Line]]] = []
     for title, make in [parts[options.only]] if options.only else parts.values():

@@ -144,7 +144,8 @@ def estimate(panel: Panel, estimand: Estimand, seed: int, draws: int = 999) -> E
     except NonEstimable as reason:
         return Estimation(statut="non estimable", motif=str(reason), **identity)
     except (np.linalg.LinAlgError, FloatingPointError) as error:
-        return Estimation(statut="non estimable", motif=f"le calcul n'aboutit pas sur ce panel ({error})", **identity)
+        cause = "redondantes ou constantes chez les unités comparées" if isinstance(error, np.linalg.LinAlgError) else "hors des limites du calcul"
+        return Estimation(statut="non estimable", motif=f"le calcul n'aboutit pas sur ce panel : variables {cause}", **identity)
 
 
 def _facts(sample: Sample, run: _Run) -> dict[str, Any]:

@@ -49,8 +49,8 @@ def truth(embedded: Run) -> dict[str, float]:
 def panel_of(embedded: Run) -> Callable[[str], tuple[Panel, Estimand]]:
     """The panel that the run built for a plan, from its work database, and the plan."""
     with duckdb.connect(str(embedded.home.warehouse), read_only=True) as con:
-        tables = {name: con.sql(f"select * from {name}").pl() for name in ("int_unite", "int_estimation", "int_indicateur")}
-        values = con.sql("select * from int_panel where estimation_id like 'demo_%'").pl()
+        tables = {name: pl.DataFrame(con.sql(f"select * from {name}")) for name in ("int_unite", "int_estimation", "int_indicateur")}
+        values = pl.DataFrame(con.sql("select * from int_panel where estimation_id like 'demo_%'"))
     facts = {row["indicateur_id"]: row for row in tables["int_indicateur"].select("indicateur_id", "sens_favorable", "unite").to_dicts()}
     plans = {row["estimation_id"]: row for row in tables["int_estimation"].to_dicts()}
 

@@ -169,7 +169,7 @@ def test_a_shock_that_breaks_the_algebra_is_a_reason(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(linear, "estimate_linear", singular)
     found = estimate(Panel(GOOD), declare(), seed=1, draws=99)
     nothing(found)
-    assert found.motif == "le calcul n'aboutit pas sur ce panel (Singular matrix)"
+    assert found.motif == "le calcul n'aboutit pas sur ce panel : variables redondantes ou constantes chez les unités comparées"
 
 
 def test_the_declaration_is_read_from_a_row_of_the_plans() -> None:
