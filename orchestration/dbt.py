@@ -5,6 +5,7 @@ A second interpreter would cost several seconds per call, and two processes cann
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -85,18 +86,137 @@ def ensure_manifest(where: Home) -> Path:
 
 
 def build(where: Home, on_event: Any = None) -> dict[str, Any]:
-    """Builds and tests everything in a fresh work database; returns dbt's run results as a document.
+    """Builds and tests the work database; returns dbt's run results, one for each model and test, as a document.
 
-    Raises BuildFailed only when dbt itself broke; failed models and tests are in the results.
+    What is there already from the same rules and the same inputs is kept, with the verdicts on it: the rows of a partial
+    build are those of a full one. Raises BuildFailed only when dbt itself broke; failed models and tests are in the results.
     """
-    for leftover in (where.warehouse, where.warehouse.with_suffix(".duckdb.wal")):
-        leftover.unlink(missing_ok=True)
-    result = invoke(where, "build", on_event=on_event)
-    _close()
+    rules, inputs = rules_fingerprint(), inputs_content(where)
+    kept = _kept(where, rules)
+    tracked = {"DK_REGLES": rules, "DK_ENTREES": json.dumps(inputs)}
+    if kept is None:
+        for leftover in (where.warehouse, where.warehouse.with_suffix(".duckdb.wal")):
+            leftover.unlink(missing_ok=True)
+    (where.work / "dbt" / VERDICTS).unlink(missing_ok=True)
+    _prepare(where)
+    results = _run(where, ["build"] if kept is None else ["run"], tracked, on_event)
+    if kept is not None and not build_errors(results):
+        results = _judge_changed(where, results, kept, inputs, tracked, on_event)
+    _write(where.work / "dbt" / "run_results.json", results)
+    if not build_errors(results):
+        _write(where.work / "dbt" / VERDICTS, {"regles": rules, "entrees": inputs, "resultats": results["results"]})
+    return results
+
+
+VERDICTS = "verdicts.json"  # what the last complete build found, beside the database that it speaks of
+
+
+def _write(path: Path, document: Any) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(document), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _run(where: Home, arguments: list[str], tracked: dict[str, str], on_event: Any) -> dict[str, Any]:
     path = where.work / "dbt" / "run_results.json"
+    path.unlink(missing_ok=True)
+    os.environ.update(tracked)
+    try:
+        result = invoke(where, *arguments, on_event=on_event)
+    finally:
+        _close()
+        for name in tracked:
+            os.environ.pop(name, None)
     if result.exception is not None or not path.exists():
         raise BuildFailed(f"dbt s'est arrêté : {result.exception}")
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def rules_fingerprint() -> str:
+    """Hash of what turns landed files into tables: the code, the memory setting left out, and the engines."""
+    from importlib.metadata import version
+
+    digest = hashlib.sha256()
+    for folder in ("dbt_project", "orchestration", "ingestion"):
+        for path in sorted((PROJECT / folder).rglob("*")):
+            # Declarations and the catalogue reach the models by the landed files only, but for the YAML that dbt reads.
+            if path.suffix in {".sql", ".yml", ".py"} and "__pycache__" not in path.parts:
+                digest.update(path.relative_to(PROJECT).as_posix().encode() + b"\0" + path.read_bytes())
+    for package in ("duckdb", "dbt-core", "dbt-duckdb", "polars", "diff-diff", "scipy", "numpy"):
+        digest.update(f"{package}={version(package)}".encode())
+    return digest.hexdigest()
+
+
+def inputs_content(where: Home) -> dict[str, str]:
+    """Hash of the landed files that each dbt source reads, by its identifier in the manifest."""
+    manifest = json.loads(ensure_manifest(where).read_text(encoding="utf-8"))
+    found = {}
+    for uid, node in manifest["sources"].items():
+        group, name = node["source_name"], node["identifier"]
+        place = {"registre": f"registre/{name}.parquet", "arrivee": f"{name}/*.parquet"}.get(group, f"{name}.parquet")
+        digest = hashlib.sha256()
+        for path in sorted(where.landing.glob(place)):
+            with path.open("rb") as stream:
+                digest.update(path.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+        found[uid] = digest.hexdigest()
+    return found
+
+
+def _kept(where: Home, rules: str) -> dict[str, Any] | None:
+    """What the last build left, when it was complete, made by these rules, and its database can still be read."""
+    import duckdb
+
+    path = where.work / "dbt" / VERDICTS
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["regles"] != rules or not where.warehouse.exists():
+            return None
+        kept["contenus"] = _contents(where)
+    except (OSError, ValueError, KeyError, duckdb.Error):
+        return None
+    return kept
+
+
+def _contents(where: Home) -> dict[str, str]:
+    """Hash of the rows of each table of the work database, as the build noted it."""
+    import duckdb
+
+    with duckdb.connect(str(where.warehouse)) as con:
+        return dict(con.execute("select modele, contenu from main.empreinte_modele").fetchall())
+
+
+def _prepare(where: Home) -> None:
+    import duckdb
+
+    with duckdb.connect(str(where.warehouse)) as con:
+        con.execute("create table if not exists main.empreinte_modele (modele varchar, cle varchar, contenu varchar)")
+
+
+def _judge_changed(
+    where: Home, built: dict[str, Any], kept: dict[str, Any], inputs: dict[str, str], tracked: dict[str, str], on_event: Any
+) -> dict[str, Any]:
+    """The results of a partial build with a verdict for every test: anew where what it reads was built again, else as kept."""
+    manifest = json.loads((where.work / "dbt" / "manifest.json").read_text(encoding="utf-8"))
+    now = _contents(where)
+    moved = {uid for uid, node in manifest["nodes"].items() if now.get(node["name"]) != kept["contenus"].get(node["name"])}
+    # A view holds nothing: it says something else only when what it reads does.
+    parents = {uid: set(node["depends_on"]["nodes"]) for uid, node in manifest["nodes"].items()}
+    views = {uid for uid, node in manifest["nodes"].items() if node["config"].get("materialized") == "view"}
+    moved |= {uid for uid, content in inputs.items() if kept["entrees"].get(uid) != content}
+    while more := {uid for uid in views - moved if parents[uid] & moved}:
+        moved |= more
+    before = {r["unique_id"]: r for r in kept["resultats"] if r["unique_id"].startswith(("test.", "unit_test."))}
+    tests = {uid: node for uid, node in manifest["nodes"].items() if node["resource_type"] == "test"}
+    again = [uid for uid in tests if parents[uid] & moved or (before.get(uid) or {}).get("status") != "pass"]
+    stale = [uid for uid in manifest.get("unit_tests", {}) if (before.get(uid) or {}).get("status") not in ("pass", "success")]
+    results = list(built["results"])
+    if again or stale:
+        names = [manifest["nodes"].get(uid, manifest["unit_tests"].get(uid))["name"] for uid in (*again, *stale)]
+        done = _run(where, ["test", "--select", *names, "--indirect-selection", "empty"], tracked, on_event)["results"]
+        results += done
+    judged = {r["unique_id"] for r in results}
+    results += [result for uid, result in before.items() if uid not in judged and (uid in tests or uid in manifest["unit_tests"])]
+    return built | {"results": results}
 
 
 def _close() -> None:
