@@ -138,7 +138,8 @@ class SnapshotStore:
                     )
                     continue
                 raise SnapshotError(
-                    f"{path}, ligne {rank} : manifeste altéré, ligne illisible ; restaurer ce fichier depuis une sauvegarde"
+                    f"{path}, ligne {rank} : manifeste altéré, ligne illisible ; restaurer ce fichier depuis une sauvegarde, ou à "
+                    "défaut le mettre de côté : la collecte redemande alors les fichiers, sans leurs révisions passées"
                 ) from error
         return found
 

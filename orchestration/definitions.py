@@ -18,7 +18,8 @@ from dagster_dbt import DagsterDbtTranslator, dbt_assets
 from dagster_dbt.asset_utils import get_asset_check_key_for_test
 
 from ingestion.declarations import Source, load_sources
-from ingestion.paths import home
+from ingestion.paths import DamagedFile, home
+from ingestion.snapshots import SnapshotError
 from orchestration import dbt as dbt_runner
 from orchestration import release
 from orchestration.instance import single_writer
@@ -103,6 +104,8 @@ def _landing_asset(source: Source) -> dg.AssetsDefinition:
         try:
             with single_writer(WHERE, ATTENTE_S):
                 result = land(source, _transport(origin.depuis), WHERE)
+        except (DamagedFile, SnapshotError) as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
         except OSError as error:
             raise dg.Failure(
                 f"{source.source_id} : écriture impossible ({error}). Libérer de la place sur le disque de {WHERE.root}, "
@@ -189,8 +192,12 @@ def registre() -> Iterator[dg.MaterializeResult]:
 @dbt_assets(manifest=MANIFEST, dagster_dbt_translator=TRANSLATOR, name="entrepot", pool=POOL)
 def entrepot() -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """dbt models and tests in a private work database, built from nothing each time."""
+    from ingestion.landing import write_registry
+
     with single_writer(WHERE, ATTENTE_S):
-        results = dbt_runner.build(WHERE)
+        # Under the daemon a collection may have taken the lock since the registry was written: it must speak of this data.
+        write_registry(list(SOURCES.values()), WHERE)
+        results = release.build(WHERE)
     done = [r for r in results["results"] if r["unique_id"].startswith(("test.", "unit_test."))]
     LOG.info("entrepôt construit ; %d tests dbt, %d non réussis", len(done), sum(r["status"] != "pass" for r in done))
     yield from _dbt_events(json.loads(MANIFEST.read_text(encoding="utf-8")), results)
@@ -233,8 +240,7 @@ def candidat() -> dg.MaterializeResult:
     manifest = json.loads(MANIFEST.read_text(encoding="utf-8"))
     with single_writer(WHERE, ATTENTE_S):
         rows = release.write_candidate(WHERE, manifest)
-        run_results = json.loads((WHERE.work / "dbt" / "run_results.json").read_text(encoding="utf-8"))
-        controls = release.audit_candidate(WHERE, manifest, run_results)
+        controls = release.audit_candidate(WHERE, manifest)
     failures = release.blocking_failures(controls)
     LOG.info("candidat : %d tables, %d lignes, %d contrôles, %d bloquants non réussis", len(rows), sum(rows.values()), len(controls), len(failures))
     return dg.MaterializeResult(

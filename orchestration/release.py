@@ -1,8 +1,9 @@
 """Write, audit, publish: from the built warehouse to one immutable release, or to a refusal that says why.
 
 The candidate is written aside, audited, and its evidence stored with the hash of what was audited. Publishing trusts
-nothing it is told: it recomputes the hash and re-reads the evidence, so that launching it alone after a failed check
-refuses just the same. ``releases/current`` is a link switched in one step; readers are never blocked.
+nothing it is told: it recomputes the hash and makes the evidence again, from the results of the build and from the candidate
+itself, so that launching it alone after a failed check refuses just the same, and so does evidence that someone edited.
+``releases/current`` is a link switched in one step; readers are never blocked.
 """
 
 from __future__ import annotations
@@ -10,17 +11,25 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import logging
 import os
+import re
 import shutil
+from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ingestion.declarations import PROJECT
-from ingestion.paths import Home
+from ingestion.paths import Home, read_json
 
+LOG = logging.getLogger("dk")
 AUDIT_TABLE = "audit_controle"
+BUILD = "construction.json"  # below work: what the last finished build was made from
 WITHDRAWN = "retirees"  # file of the releases folder: ids that a rollback took out of service, one per line
+SUMS = "SHA256SUMS"
+RELEASE_ID = re.compile(r"(?:demo-)?([0-9]{4}-[0-9]{2}-[0-9]{2})-([0-9]+)")
 AUDIT_COLUMNS = ("etape", "cible", "controle", "resultat", "bloquant", "observe", "detail", "pourquoi")
 
 
@@ -43,8 +52,8 @@ def inputs_fingerprint(where: Home) -> str:
 
     digest = hashlib.sha256()
     for state in sorted((where.landing / "etats").glob("*.json")):
-        content = json.loads(state.read_text(encoding="utf-8"))
-        digest.update(json.dumps([content["cle"], content["etats"]], sort_keys=True).encode())
+        content = read_json(state) or {}  # damaged, it is written anew by the next collection
+        digest.update(json.dumps([content.get("cle"), content.get("etats")], sort_keys=True).encode())
     for folder in ("dbt_project", "expectations", "ingestion", "orchestration"):
         for path in sorted((PROJECT / folder).rglob("*")):
             if path.suffix in {".sql", ".yml", ".py"} and "__pycache__" not in path.parts:
@@ -54,6 +63,73 @@ def inputs_fingerprint(where: Home) -> str:
     return digest.hexdigest()
 
 
+# --- the build that a candidate is made of -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Build:
+    """The last finished build of the warehouse: what it was made from, and what its tests said."""
+
+    empreinte: str
+    entrees: str
+    resultats: dict[str, Any]
+    arrivee: list[dict[str, Any]]
+
+
+def build(where: Home) -> dict[str, Any]:
+    """Builds the warehouse and writes down what it was built from; returns dbt's results. The caller holds the lock.
+
+    ``work/construction.json`` binds together the inputs, as they were when the build began, the warehouse, the manifest, the
+    results of the tests and the verdicts on the deliveries. It goes first and comes last: a build that died left none.
+    Raises BuildFailed when dbt broke, or when an input changed while it was reading.
+    """
+    import polars as pl
+
+    from orchestration import dbt as dbt_runner
+
+    (where.work / BUILD).unlink(missing_ok=True)
+    inputs = inputs_fingerprint(where)
+    arrival = pl.read_parquet(where.landing / "registre" / "controles.parquet").to_dicts()
+    results = dbt_runner.build(where)
+    if inputs_fingerprint(where) != inputs:
+        raise dbt_runner.BuildFailed("des données, des règles ou du code ont changé pendant la construction ; relancer « dk run »")
+    record_build(where, inputs, arrival)
+    return results
+
+
+def record_build(where: Home, inputs: str, arrival: list[dict[str, Any]]) -> None:
+    """Writes down what the files of a build that just ended are, so that another one's are told from them."""
+    record = {
+        "empreinte_entrees": inputs, "entrepot": _mark(where.warehouse), "arrivee": arrival,
+        **{name: sha256_file(where.work / "dbt" / f"{name}.json") for name in ("manifest", "run_results")},
+    }  # fmt: skip
+    temporary = where.work / f".{BUILD}.tmp"
+    temporary.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+    os.replace(temporary, where.work / BUILD)
+
+
+def _mark(path: Path) -> list[int] | None:
+    """Size and time of a file: it is too big to be hashed at every step, and what is made of it is hashed."""
+    return [(facts := path.stat()).st_size, facts.st_mtime_ns] if path.exists() else None
+
+
+def last_build(where: Home) -> Build:
+    """The last finished build. Raises PublicationRefused when there is none, or when its files are no longer its own."""
+    again = "relancer « dk run »"
+    try:
+        content = (where.work / BUILD).read_bytes()
+        record = json.loads(content)
+        for name in ("manifest", "run_results"):
+            if sha256_file(where.work / "dbt" / f"{name}.json") != record[name]:
+                raise PublicationRefused(f"{name}.json n'est plus celui de la dernière construction ; {again}")
+        results = json.loads((where.work / "dbt" / "run_results.json").read_text(encoding="utf-8"))
+        return Build(hashlib.sha256(content).hexdigest(), record["empreinte_entrees"], results, record["arrivee"])
+    except FileNotFoundError as error:
+        raise PublicationRefused(f"aucune construction achevée ({Path(error.filename).name} manque) ; {again}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise PublicationRefused(f"{where.work / BUILD} est illisible ; {again}") from error
+
+
 # --- what the manifest says of the published tables -------------------------------------------------------------
 
 
@@ -61,7 +137,9 @@ def load_manifest(where: Home) -> dict[str, Any]:
     path = where.work / "dbt" / "manifest.json"
     if not path.exists():
         raise PublicationRefused("aucun manifeste dbt : l'entrepôt n'a jamais été construit ; lancer « dk run »")
-    return json.loads(path.read_text(encoding="utf-8"))
+    if (manifest := read_json(path)) is None:
+        raise PublicationRefused(f"{path} est illisible ; lancer « dk run », qui le refait")
+    return manifest
 
 
 def published_models(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -98,14 +176,19 @@ def write_candidate(where: Home, manifest: dict[str, Any]) -> dict[str, int]:
     """Copies the published tables to ``work/candidat/parquet``, each in the order of its key.
 
     Returns the rows of each table. Equal data give equal bytes: no clock, a total order, one writer thread per file.
+    Raises PublicationRefused when the warehouse is not the one that the last build tested.
     """
     import duckdb
+
+    last_build(where)
+    if _mark(where.warehouse) != json.loads((where.work / BUILD).read_text(encoding="utf-8"))["entrepot"]:
+        raise PublicationRefused(f"{where.warehouse} a changé depuis que ses tests ont passé ; relancer « dk run »")
 
     shutil.rmtree(where.candidate, ignore_errors=True)
     target = where.candidate / "parquet"
     target.mkdir(parents=True)
     rows: dict[str, int] = {}
-    with duckdb.connect(str(where.warehouse)) as con:
+    with duckdb.connect(str(where.warehouse), read_only=True) as con:
         # Strings carry the memory of a big table while it is sorted; a spill folder keeps it bounded.
         con.execute("set temp_directory = ?", [str(where.work / "tmp")])
         keys = keys_of(manifest)
@@ -125,12 +208,25 @@ def copy_sql(node: dict[str, Any], key: list[str], folder: Path) -> str:
     )
 
 
-def candidate_fingerprint(folder: Path) -> str:
-    """Hash of the data tables of a candidate or release (the audit table speaks of it, so it is left out)."""
+def file_sums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of a candidate or release but SHA256SUMS, by its relative name, in order."""
+    return {
+        path.relative_to(folder).as_posix(): sha256_file(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != SUMS
+    }
+
+
+def candidate_fingerprint(folder: Path, sums: dict[str, str] | None = None) -> str:
+    """Hash of the data tables of a candidate or release (the audit table speaks of it, so it is left out).
+
+    ``sums`` spares reading the files again when they were just summed.
+    """
     digest = hashlib.sha256()
-    for path in sorted((folder / "parquet").glob("*.parquet")):
-        if path.stem != AUDIT_TABLE:
-            digest.update(f"{path.name}:{sha256_file(path)}\n".encode())
+    for name, found in (file_sums(folder) if sums is None else sums).items():
+        table = PurePosixPath(name)
+        if table.parent.name == "parquet" and table.suffix == ".parquet" and table.stem != AUDIT_TABLE:
+            digest.update(f"{table.name}:{found}\n".encode())
     return digest.hexdigest()
 
 
@@ -167,18 +263,26 @@ def _first_comment(sql: str) -> str:
     return " ".join(lines)
 
 
-def audit_candidate(where: Home, manifest: dict[str, Any], run_results: dict[str, Any]) -> list[dict[str, Any]]:
+def controls_of(where: Home, manifest: dict[str, Any], built: Build) -> list[dict[str, Any]]:
+    """Every check of a candidate, made now: what was found on arrival and in the build, and its own tables measured.
+
+    What blocks is told by the declarations (severity in the manifest, rules in the code), never by what is stored.
+    """
+    from expectations.release import audit
+
+    return [
+        *(row | {"exemples": []} for row in built.arrivee),
+        *dbt_controls(manifest, built.resultats),
+        *audit(where.candidate, keys_of(manifest)),
+    ]
+
+
+def audit_candidate(where: Home, manifest: dict[str, Any]) -> list[dict[str, Any]]:
     """Audits the candidate and stores the evidence beside it: ``checks.json`` and the table ``audit_controle``."""
     import polars as pl
 
-    from expectations.release import audit
-
-    arrival = pl.read_parquet(where.landing / "registre" / "controles.parquet").to_dicts()
-    controls = (
-        [row | {"exemples": []} for row in arrival]
-        + dbt_controls(manifest, run_results)
-        + audit(where.candidate, keys_of(manifest))
-    )
+    built = last_build(where)
+    controls = controls_of(where, manifest, built)
     frame = pl.DataFrame(
         [{name: row[name] for name in AUDIT_COLUMNS} for row in controls],
         schema={name: (pl.Boolean if name == "bloquant" else pl.String) for name in AUDIT_COLUMNS},
@@ -186,22 +290,23 @@ def audit_candidate(where: Home, manifest: dict[str, Any], run_results: dict[str
     frame.write_parquet(where.candidate / "parquet" / f"{AUDIT_TABLE}.parquet", compression="zstd")
     evidence = {
         "empreinte_candidat": candidate_fingerprint(where.candidate),
-        "empreinte_entrees": inputs_fingerprint(where),
+        "empreinte_entrees": built.entrees,
+        "empreinte_construction": built.empreinte,
         "controles": controls,
     }
     (where.candidate / "checks.json").write_text(json.dumps(evidence, ensure_ascii=False, indent=1), encoding="utf-8")
     return controls
 
 
-def _audit_rows(folder: Path) -> list[list[Any]] | None:
-    """Rows of ``audit_controle`` in ``AUDIT_COLUMNS`` order, sorted; None when the table cannot be read."""
+def _audit_rows(folder: Path) -> Counter[tuple[Any, ...]] | None:
+    """Rows of ``audit_controle`` in ``AUDIT_COLUMNS`` order; None when the table cannot be read."""
     import polars as pl
 
     try:
         frame = pl.read_parquet(folder / "parquet" / f"{AUDIT_TABLE}.parquet", columns=list(AUDIT_COLUMNS))
     except (pl.exceptions.PolarsError, OSError):
         return None
-    return sorted(map(list, frame.rows()))
+    return Counter(frame.rows())
 
 
 def blocking_failures(controls: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -212,38 +317,48 @@ def blocking_failures(controls: Iterable[dict[str, Any]]) -> list[dict[str, Any]
     return [c for c in controls if c["bloquant"] and c["resultat"] != "réussi" and c["etape"] != "arrivee"]
 
 
-def verify_evidence(where: Home, manifest: dict[str, Any]) -> dict[str, Any]:
-    """Re-reads the stored evidence against the candidate as it lies on the disk.
+def _told(control: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(control[name] for name in AUDIT_COLUMNS)
 
-    Raises PublicationRefused when a check is missing, failed or broken, or when the bytes are not those audited.
+
+def verify_evidence(where: Home, manifest: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Makes the evidence again, from the candidate as it lies on the disk and from its build; returns what is stored, and the
+    sums of the files that it speaks of.
+
+    Raises PublicationRefused when a check is missing, undeclared, failed or broken, when what is stored is not what is found,
+    or when the files are not exactly those audited.
     """
-    from expectations.release import expected_checks
-
-    path = where.candidate / "checks.json"
+    folder, path = where.candidate, where.candidate / "checks.json"
     if not path.exists():
         raise PublicationRefused("aucun candidat audité : lancer « dk run »")
     try:
         evidence = json.loads(path.read_text(encoding="utf-8"))
         controls, audited = evidence["controles"], evidence["empreinte_candidat"]
-        rows = sorted([c[name] for name in AUDIT_COLUMNS] for c in controls)
+        origin = evidence["empreinte_construction"], evidence["empreinte_entrees"]
+        stored = Counter(map(_told, controls))
     except (ValueError, TypeError, KeyError) as error:
         raise PublicationRefused(f"les preuves du candidat sont illisibles ({path.name}) ; relancer « dk run »") from error
-    if candidate_fingerprint(where.candidate) != audited:
+    sums = {name: found for name, found in file_sums(folder).items() if name.startswith("parquet/") or name == path.name}
+    if candidate_fingerprint(folder, sums) != audited:
         raise PublicationRefused("le candidat n'est plus celui qui a été audité : ses octets ont changé ; relancer « dk run »")
-    tables = {path.stem for path in (where.candidate / "parquet").glob("*.parquet")}
-    missing = {*published_models(manifest), AUDIT_TABLE} - tables
-    if missing:
+    found = {p.name for p in (folder / "parquet").glob("*")}
+    expected = {f"{name}.parquet" for name in (*published_models(manifest), AUDIT_TABLE)}
+    if missing := expected - found:
         raise PublicationRefused(f"tables absentes du candidat : {', '.join(sorted(missing))}")
+    # A link would let the published bytes change later.
+    inside = [path, folder / "parquet", *(folder / "parquet").iterdir()]
+    odd = found - expected | {p.name for p in inside if p.is_symlink()} | {p.name for p in inside[2:] if not p.is_file()}
+    if odd:
+        raise PublicationRefused(f"fichiers que rien ne déclare dans le candidat : {', '.join(sorted(odd))} ; relancer « dk run »")
     # The same evidence lies in two files: a verdict changed or removed in one of them shows.
-    if rows != _audit_rows(where.candidate):
+    if stored != _audit_rows(folder):
         raise PublicationRefused("les preuves du candidat se contredisent : checks.json et audit_controle diffèrent ; relancer « dk run »")
-    done = {c["controle"] for c in controls if c["etape"] == "entrepot"}
-    absent = [uid for uid in expected_dbt_tests(manifest) if uid not in done]
-    done_candidate = {(c["cible"], c["controle"]) for c in controls if c["etape"] == "candidat"}
-    absent += [f"{t}.{n}" for t, n in expected_checks(keys_of(manifest)) if (t, n) not in done_candidate]
-    if absent:
-        raise PublicationRefused(f"{len(absent)} contrôles attendus n'ont pas été faits, dont {', '.join(absent[:3])}")
-    failures = blocking_failures(controls)
+    built = last_build(where)
+    if origin != (built.empreinte, built.entrees):
+        raise PublicationRefused("ce candidat vient d'une autre construction que la dernière ; relancer « dk run »")
+    again = controls_of(where, manifest, built)
+    _same_controls(stored, Counter(map(_told, again)), manifest)
+    failures = blocking_failures(again)
     if failures:
         first = failures[0]
         kinds = "cassé (ni bon ni mauvais)" if first["resultat"] == "cassé" else "échoué"
@@ -251,16 +366,59 @@ def verify_evidence(where: Home, manifest: dict[str, Any]) -> dict[str, Any]:
             f"{len(failures)} contrôle(s) bloquant(s) non réussi(s). Premier : {first['cible']} / {first['controle']} {kinds} : "
             f"{first['pourquoi']} (observé : {first['observe'] or '-'} ; {first['detail'] or '-'})"
         )
-    return evidence
+    return evidence, sums
+
+
+def _same_controls(stored: Counter[tuple[Any, ...]], again: Counter[tuple[Any, ...]], manifest: dict[str, Any]) -> None:
+    """Raises PublicationRefused unless the stored checks are exactly those that are declared, with what they now find."""
+    names = [Counter(row[:3] for row in rows.elements()) for rows in (stored, again)]
+    done = {row[2] for row in again if row[0] == "entrepot"}
+    absent = [name for _, _, name in names[1] - names[0]] + [uid for uid in expected_dbt_tests(manifest) if uid not in done]
+    if absent:
+        raise PublicationRefused(f"{len(absent)} contrôles attendus n'ont pas été faits, dont {', '.join(absent[:3])}")
+    if odd := list(names[0] - names[1]):
+        raise PublicationRefused(f"{len(odd)} contrôles que rien ne déclare, dont {' / '.join(odd[0])} ; relancer « dk run »")
+    if wrong := list(stored - again):
+        _, cible, controle, resultat, *_ = wrong[0]
+        now = next(row for row in again if row[:3] == wrong[0][:3])
+        raise PublicationRefused(
+            f"les preuves du candidat ne sont pas ce qu'un nouvel examen trouve : {cible} / {controle} y est « {resultat} » "
+            f"({'bloquant' if wrong[0][4] else 'non bloquant'}), l'examen dit « {now[3]} » ({'bloquant' if now[4] else 'non bloquant'}) ; "
+            "relancer « dk run »"
+        )
 
 
 # --- releases ---------------------------------------------------------------------------------------------------
 
 
+def _on_disk(where: Home) -> list[str]:
+    """Ids of all folders that bear the name of a release, oldest first; any other name is nobody's business here."""
+    return sorted((p.name for p in where.releases.glob("*") if RELEASE_ID.fullmatch(p.name) and p.is_dir() and not p.is_symlink()), key=_age)
+
+
+def _age(release_id: str) -> tuple[str, int]:
+    match = RELEASE_ID.fullmatch(release_id)
+    assert match
+    return match.group(1), int(match.group(2))
+
+
+def unfinished(where: Home) -> list[str]:
+    """Ids of the folders that a publication, killed before it switched ``current``, left behind: nobody was pointed to them.
+
+    Ids only grow, a publication always switches, and a rollback writes down what it withdraws: so a later release than the
+    current one, that was not withdrawn, was never published.
+    """
+    link = where.releases / "current"
+    current = Path(os.readlink(link)).name if link.is_symlink() else ""
+    last = _age(current) if RELEASE_ID.fullmatch(current) else ("", 0)
+    listed = _withdrawn_names(where)
+    return [name for name in _on_disk(where) if _age(name) > last and name not in listed]
+
+
 def release_ids(where: Home) -> list[str]:
-    """Ids of the releases on disk, oldest first."""
-    found = [p.name for p in where.releases.glob("*-*-*-*") if p.is_dir() and not p.is_symlink() and not p.name.startswith(".")]
-    return sorted(found, key=lambda name: (name.rsplit("-", 1)[0], int(name.rsplit("-", 1)[1])))
+    """Ids of the published releases on disk, oldest first."""
+    left = set(unfinished(where))
+    return [name for name in _on_disk(where) if name not in left]
 
 
 def current_release(where: Home) -> Path | None:
@@ -270,15 +428,56 @@ def current_release(where: Home) -> Path | None:
 
 
 def release_folder(where: Home, release_id: str) -> Path:
-    folder = where.releases / release_id
-    if release_id == "current":
-        current = current_release(where)
-        if current:
-            return current
+    """The folder of a published release. Raises ReleaseError when there is none of that id."""
+    if release_id == "current" and (current := current_release(where)):
+        return current
     if release_id not in release_ids(where):
         known = ", ".join(release_ids(where)[-5:]) or "aucune"
         raise ReleaseError(f"pas de publication « {release_id} » ; les dernières : {known}")
-    return folder
+    return where.releases / release_id
+
+
+def faults(folder: Path) -> list[str]:
+    """What is no longer as published in a release: one French sentence per file, none when all is whole."""
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+        expected = {name: found for found, name in (line.split("  ", 1) for line in lines)}
+    except FileNotFoundError:
+        return [f"{SUMS} manque, rien ne prouve les octets"]
+    except (OSError, ValueError):
+        return [f"{SUMS} est illisible, rien ne prouve les octets"]
+    try:
+        found = file_sums(folder)
+    except OSError as error:
+        return [f"{Path(error.filename or folder).name} est illisible ({error.strerror})"]
+    return [
+        *(f"{name} manque" for name in expected if name not in found),
+        *(f"{name} n'a plus les octets publiés" for name in expected if found.get(name, expected[name]) != expected[name]),
+        *(f"{name} n'a pas été publié" for name in found if name not in expected),
+    ]
+
+
+def remedy(where: Home, folder: Path) -> str:
+    """How to mend a release that is no longer as published, in French: it is made again, under another id."""
+    others = [name for name in release_ids(where) if name != folder.name and not faults(where.releases / name)]
+    current = current_release(where)
+    back = f"« dk rollback {others[-1]} », " if others and current and current.name == folder.name else ""
+    return f"{back}supprimer {folder}, puis « dk run » : les mêmes données sont publiées à nouveau"
+
+
+def recover(where: Home) -> str | None:
+    """Ends what a publication killed before its last step began; returns the id that it put in service, or None.
+
+    Its release had passed the gate and was complete: when its bytes still are, only the switch is missing. One that is not
+    whole was never anybody's, and goes, unless nothing tells what is current: then nothing is touched.
+    """
+    for name in reversed(unfinished(where)):
+        if not faults(where.releases / name):
+            point_current(where, name)
+            return name
+        if current_release(where):
+            shutil.rmtree(where.releases / name)
+    return None
 
 
 def point_current(where: Home, release_id: str) -> None:
@@ -298,17 +497,29 @@ def _fsync(path: Path) -> None:
         os.close(handle)
 
 
+def _withdrawn_names(where: Home) -> set[str]:
+    record = where.releases / WITHDRAWN
+    return set(record.read_text(encoding="utf-8", errors="replace").split()) if record.exists() else set()
+
+
 def withdrawn(where: Home) -> list[str]:
     """Ids of the releases that a rollback took out of service, oldest first: no run brings them back by itself."""
-    record = where.releases / WITHDRAWN
-    listed = set(record.read_text(encoding="utf-8").split()) if record.exists() else set()
-    return [name for name in release_ids(where) if name in listed]
+    listed, current = _withdrawn_names(where), current_release(where)
+    # A rollback that died halfway had written its list, and switched nothing.
+    return [name for name in _on_disk(where) if name in listed and not (current and name == current.name)]
 
 
-def _fingerprints(folder: Path) -> tuple[str, str]:
-    """(hash of the inputs, hash of the data) that a release was published with."""
-    evidence = json.loads((folder / "checks.json").read_text(encoding="utf-8"))
-    return evidence["empreinte_entrees"], evidence["empreinte_candidat"]
+def _fingerprints(folder: Path) -> tuple[str | None, str]:
+    """(hash of the inputs, hash of the data) that a release was published with.
+
+    With damaged evidence its inputs are not known, and its data are summed again.
+    """
+    try:
+        evidence = json.loads((folder / "checks.json").read_text(encoding="utf-8"))
+        return evidence["empreinte_entrees"], evidence["empreinte_candidat"]
+    except (OSError, ValueError, TypeError, KeyError):
+        LOG.warning("%s est illisible : « dk doctor » dit comment y remédier", folder / "checks.json")
+        return None, candidate_fingerprint(folder)
 
 
 def already_published(where: Home, fingerprint: str) -> bool:
@@ -319,15 +530,15 @@ def already_published(where: Home, fingerprint: str) -> bool:
         return False
     if any(_fingerprints(folder)[0] == fingerprint for folder in (current, *(where.releases / name for name in withdrawn(where)))):
         return True
-    last = where.candidate / "checks.json"
-    if not last.exists():
+    try:
+        audited = json.loads((where.candidate / "checks.json").read_text(encoding="utf-8"))
+        return (
+            audited["empreinte_entrees"] == fingerprint
+            and audited["empreinte_candidat"] == _fingerprints(current)[1]
+            and not blocking_failures(audited["controles"])
+        )
+    except (OSError, ValueError, TypeError, KeyError):
         return False
-    audited = json.loads(last.read_text(encoding="utf-8"))
-    return (
-        audited["empreinte_entrees"] == fingerprint
-        and audited["empreinte_candidat"] == _fingerprints(current)[1]
-        and not blocking_failures(audited["controles"])
-    )
 
 
 def publish(where: Home, today: dt.date | None = None) -> tuple[str, bool]:
@@ -337,8 +548,11 @@ def publish(where: Home, today: dt.date | None = None) -> tuple[str, bool]:
     """
     import duckdb
 
+    recovered = recover(where)
+    if recovered and not where.candidate.exists():
+        return recovered, True
     manifest = load_manifest(where)
-    evidence = verify_evidence(where, manifest)
+    evidence, audited_sums = verify_evidence(where, manifest)
     current = current_release(where)
     audited = evidence["empreinte_candidat"]
     if current and _fingerprints(current)[1] == audited:
@@ -349,9 +563,7 @@ def publish(where: Home, today: dt.date | None = None) -> tuple[str, bool]:
                 f"ces données sont celles de {name}, retirée du service ; corriger ce qui l'a fait retirer, "
                 f"ou la remettre avec « dk rollback {name} »"
             )
-    day = (today or dt.datetime.now(dt.UTC).date()).isoformat()
-    taken = [int(name.rsplit("-", 1)[1]) for name in release_ids(where) if name.startswith(day)]
-    release_id = f"{day}-{max(taken, default=0) + 1}"
+    release_id = _next_id(where, today or dt.datetime.now(dt.UTC).date())
     folder = where.candidate
     try:
         # What an earlier attempt, stopped by a crash or a full disk, left beside the audited files.
@@ -364,9 +576,12 @@ def publish(where: Home, today: dt.date | None = None) -> tuple[str, bool]:
         (folder / "datapackage.json").write_text(
             json.dumps(datapackage(folder, manifest, release_id), ensure_ascii=False, indent=1), encoding="utf-8"
         )
-        (folder / "changes.md").write_text(changes(current, folder, release_id), encoding="utf-8")
-        sums = [f"{sha256_file(p)}  {p.relative_to(folder).as_posix()}" for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "SHA256SUMS"]
-        (folder / "SHA256SUMS").write_text("\n".join(sums) + "\n", encoding="utf-8")
+        (folder / "changes.md").write_text(_notes(current, folder, release_id), encoding="utf-8")
+        sums = file_sums(folder)
+        around = ("dernier_kilometre.duckdb", "datapackage.json", "changes.md")
+        if {name: found for name, found in sums.items() if name not in around} != audited_sums:
+            raise PublicationRefused("le candidat a changé pendant sa publication ; relancer « dk run »")
+        (folder / SUMS).write_text("".join(f"{found}  {name}\n" for name, found in sums.items()), encoding="utf-8")
         for path in folder.rglob("*"):
             if path.is_file():
                 _fsync(path)
@@ -379,6 +594,14 @@ def publish(where: Home, today: dt.date | None = None) -> tuple[str, bool]:
             "Libérer de la place sur le disque puis relancer « dk run »"
         ) from error
     return release_id, True
+
+
+def _next_id(where: Home, today: dt.date) -> str:
+    """Id of the next release: later than all those on disk, even when the clock went back since the last one."""
+    link = where.releases / "current"
+    pointed = [Path(os.readlink(link)).name] if link.is_symlink() else []  # a folder removed by hand had its id
+    day, rank = max((_age(name) for name in (*_on_disk(where), *pointed) if RELEASE_ID.fullmatch(name)), default=("", 0))
+    return f"{day}-{rank + 1}" if day >= today.isoformat() else f"{today.isoformat()}-1"
 
 
 def _write_duckdb(folder: Path, manifest: dict[str, Any]) -> None:
@@ -529,6 +752,20 @@ def changes(old: Path | None, new: Path, title: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _notes(current: Path | None, folder: Path, release_id: str) -> str:
+    """``changes`` of the release to be, which damage to the one before must not prevent."""
+    import duckdb
+
+    try:
+        return changes(current, folder, release_id)
+    except duckdb.Error:
+        wrong = faults(current) if current else []
+        if not current or not wrong:
+            raise
+        LOG.warning("publication %s endommagée (%s) : les changements depuis elle ne sont pas comptés", current.name, wrong[0])
+        return f"# Publication {release_id}\n\nComparaison impossible avec {current.name}, endommagée depuis sa publication : {wrong[0]}.\n"
+
+
 def _number(value: float | None) -> str:
     return "sans valeur" if value is None else f"{value:.12g}".replace(".", ",")
 
@@ -536,17 +773,15 @@ def _number(value: float | None) -> str:
 def rollback(where: Home, release_id: str) -> str:
     """Points ``current`` back to a release on disk after checking its sums; returns its id.
 
-    The later ones are written down as withdrawn, else the next run would publish the same data again.
+    The later ones are written down as withdrawn, else the next run would publish the same data again. What a killed
+    publication left was never in service: it goes.
     Raises ReleaseError when it does not exist or its bytes are no longer those published.
     """
     folder = release_folder(where, release_id)
-    sums = folder / "SHA256SUMS"
-    if not sums.is_file():
-        raise ReleaseError(f"{release_id} : SHA256SUMS manque, rien ne prouve ses octets ; choisir une autre publication")
-    for line in sums.read_text(encoding="utf-8").splitlines():
-        expected, name = line.split("  ", 1)
-        if not (folder / name).is_file() or sha256_file(folder / name) != expected:
-            raise ReleaseError(f"{release_id} : {name} n'a plus les octets publiés ; choisir une autre publication")
+    if wrong := faults(folder):
+        raise ReleaseError(f"{folder.name} : {wrong[0]} ; choisir une autre publication")
+    for name in unfinished(where):
+        shutil.rmtree(where.releases / name)
     ids = release_ids(where)
     later = ids[ids.index(folder.name) + 1 :]
     out = [name for name in ids if name in {*withdrawn(where), *later} and name != folder.name]

@@ -203,12 +203,13 @@ def candidat(revision: Revision, tmp_path: Path) -> Home:
 
 @pytest.fixture
 def audit_again(candidat: Home) -> Callable[[], list[dict]]:
-    """Audits the candidate as it now lies there, with the stored dbt results: a true verdict on changed data."""
+    """Audits the candidate as it now lies there, with the dbt results that now lie there: a true verdict on changed data."""
     from orchestration import release
 
     def audit() -> list[dict]:
-        results = json.loads((candidat.work / "dbt" / "run_results.json").read_text(encoding="utf-8"))
-        return release.audit_candidate(candidat, release.load_manifest(candidat), results)
+        record = json.loads((candidat.work / release.BUILD).read_text(encoding="utf-8"))
+        release.record_build(candidat, record["empreinte_entrees"], record["arrivee"])
+        return release.audit_candidate(candidat, release.load_manifest(candidat))
 
     return audit
 

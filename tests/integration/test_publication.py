@@ -91,6 +91,23 @@ def _add_a_table(where: Home) -> None:
     shutil.copy(where.candidate / "parquet" / "dim_source.parquet", where.candidate / "parquet" / "intrus.parquet")
 
 
+def _add_a_file(where: Home) -> None:
+    (where.candidate / "parquet" / "LISEZMOI.txt").write_text("rien à voir")
+
+
+def _link_a_table(where: Home) -> None:
+    """Same bytes today, and tomorrow those that the owner of the other file wants."""
+    path = where.candidate / "parquet" / "dim_source.parquet"
+    path.rename(where.work / "ailleurs.parquet")
+    path.symlink_to(where.work / "ailleurs.parquet")
+
+
+def _link_the_evidence(where: Home) -> None:
+    path = where.candidate / "checks.json"
+    path.rename(where.work / "ailleurs.json")
+    path.symlink_to(where.work / "ailleurs.json")
+
+
 def _remove_the_audit_table(where: Home) -> None:
     (where.candidate / "parquet" / "audit_controle.parquet").unlink()
 
@@ -155,6 +172,10 @@ def _remove_audit_row(where: Home) -> None:
         (_remove_audit_row, "preuves du candidat se contredisent"),
         (_remove_control_everywhere("entrepot"), "1 contrôles attendus n'ont pas été faits"),
         (_remove_control_everywhere("candidat"), "1 contrôles attendus n'ont pas été faits"),
+        (_remove_control_everywhere("arrivee"), "1 contrôles attendus n'ont pas été faits"),
+        (_add_a_file, r"fichiers que rien ne déclare.*LISEZMOI\.txt"),
+        (_link_a_table, r"fichiers que rien ne déclare.*dim_source\.parquet"),
+        (_link_the_evidence, r"fichiers que rien ne déclare.*checks\.json"),
     ],
     ids=lambda value: getattr(value, "__qualname__", "").replace(".<locals>", "") or None,
 )
@@ -186,6 +207,163 @@ def test_failed_check_refuses_publication_alone_and_cannot_be_edited_away(
         control["resultat"] = "réussi"
     store(candidat, evidence)
     assert_refused(candidat, "preuves du candidat se contredisent")
+
+
+# --- evidence and candidate changed together --------------------------------------------------------------------
+
+
+def forge(where: Home, change: Callable[[list[dict[str, Any]]], None] = lambda controls: None) -> None:
+    """Whoever can write in work/ makes all of the stored evidence agree with itself and with the candidate."""
+    evidence = evidence_of(where)
+    change(evidence["controles"])
+    _write_audit(where.candidate / "parquet" / "audit_controle.parquet", evidence["controles"])
+    evidence["empreinte_candidat"] = release.candidate_fingerprint(where.candidate)
+    store(where, evidence)
+
+
+def _all_passed(controls: list[dict[str, Any]]) -> None:
+    for control in controls:
+        control["resultat"], control["detail"] = "réussi", ""
+
+
+def _nothing_blocks(controls: list[dict[str, Any]]) -> None:
+    for control in controls:
+        control["bloquant"] = False
+
+
+def _an_undeclared_check(controls: list[dict[str, Any]]) -> None:
+    controls.append(controls[-1] | {"controle": "tout_va_bien"})
+
+
+def _a_check_twice(controls: list[dict[str, Any]]) -> None:
+    controls.append(controls[-1])
+
+
+def _not_one_on_arrival(controls: list[dict[str, Any]]) -> None:
+    controls[:] = [c for c in controls if c["etape"] != "arrivee"]
+
+
+def test_forging_nothing_is_published(candidat: Home) -> None:
+    forge(candidat)
+    assert release.publish(candidat)[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_nothing_blocks, r"un nouvel examen trouve : .* y est « réussi » \(non bloquant\), l'examen dit « réussi » \(bloquant\)"),
+        (_an_undeclared_check, "1 contrôles que rien ne déclare, dont candidat / .* / tout_va_bien"),
+        (_a_check_twice, "1 contrôles que rien ne déclare"),
+        (_not_one_on_arrival, r"\d+ contrôles attendus n'ont pas été faits"),
+    ],
+)
+def test_forged_evidence_of_a_sound_candidate_is_refused(change: Callable[[list], None], reason: str, candidat: Home) -> None:
+    forge(candidat, change)
+    assert_refused(candidat, reason)
+
+
+@pytest.mark.parametrize("change", [lambda controls: None, _all_passed, _nothing_blocks])
+def test_bad_candidate_with_forged_evidence_is_refused(change: Callable[[list], None], candidat: Home) -> None:
+    """The verdicts of the sound candidate, then better ones, stand beside a candidate that was changed since."""
+    _same_row_twice(candidat)
+    forge(candidat, change)
+    assert_refused(candidat, "ne sont pas ce qu'un nouvel examen trouve")
+
+
+@pytest.mark.parametrize("change", [_all_passed, _nothing_blocks])
+def test_failed_check_forged_into_another_is_refused(
+    change: Callable[[list], None], candidat: Home, audit_again: Callable[[], list[dict]]
+) -> None:
+    _same_row_twice(candidat)
+    assert [c["controle"] for c in release.blocking_failures(audit_again())] == ["cles_en_double"]
+    forge(candidat, change)
+    assert_refused(candidat, "ne sont pas ce qu'un nouvel examen trouve")
+
+
+def test_failed_dbt_test_forged_into_a_passed_one_is_refused(candidat: Home, audit_again: Callable[[], list[dict]]) -> None:
+    path = candidat.work / "dbt" / "run_results.json"
+    results = json.loads(path.read_text(encoding="utf-8"))
+    test = next(r for r in results["results"] if r["unique_id"].startswith("test."))
+    test["status"] = "fail"
+    path.write_text(json.dumps(results), encoding="utf-8")
+    audit_again()
+    forge(candidat, _all_passed)
+    assert_refused(candidat, re.escape(test["unique_id"]) + r" y est « réussi » \(bloquant\), l'examen dit « échoué »")
+
+
+@pytest.mark.parametrize("name", ["run_results", "manifest"])
+def test_results_of_another_build_are_refused(name: str, candidat: Home) -> None:
+    path = candidat.work / "dbt" / f"{name}.json"
+    path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert_refused(candidat, f"{name}.json n'est plus celui de la dernière construction")
+
+
+def test_candidate_of_an_older_build_is_refused(candidat: Home) -> None:
+    record = json.loads((candidat.work / release.BUILD).read_text(encoding="utf-8"))
+    release.record_build(candidat, "0" * 64, record["arrivee"])
+    assert_refused(candidat, "ce candidat vient d'une autre construction que la dernière")
+    forge_inputs = evidence_of(candidat) | {"empreinte_construction": release.last_build(candidat).empreinte}
+    store(candidat, forge_inputs)
+    # The inputs that it says are not those of that build: the next run would think them published.
+    assert_refused(candidat, "ce candidat vient d'une autre construction que la dernière")
+
+
+def test_build_that_died_leaves_nothing_to_publish(candidat: Home) -> None:
+    (candidat.work / release.BUILD).unlink()
+    assert_refused(candidat, r"aucune construction achevée \(construction\.json manque\)")
+    with pytest.raises(release.PublicationRefused, match="aucune construction achevée"):
+        release.write_candidate(candidat, release.load_manifest(candidat))
+
+
+def test_warehouse_that_changed_since_its_tests_makes_no_candidate(candidat: Home) -> None:
+    candidat.warehouse.write_bytes(b"un autre")
+    with pytest.raises(release.PublicationRefused, match=r"entrepot\.duckdb a changé depuis que ses tests ont passé"):
+        release.write_candidate(candidat, release.load_manifest(candidat))
+    assert (candidat.candidate / "checks.json").exists()
+
+
+def test_inputs_are_those_at_the_start_of_the_build(candidat: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A delivery that lands after the build is not in the candidate: its evidence must not say so."""
+    from orchestration import dbt as dbt_runner
+
+    before = release.inputs_fingerprint(candidat)
+    results = json.loads((candidat.work / "dbt" / "run_results.json").read_text(encoding="utf-8"))
+    monkeypatch.setattr(dbt_runner, "build", lambda where: results)
+    assert release.build(candidat) == results
+    state = next((candidat.landing / "etats").glob("*.json"))
+    content = json.loads(state.read_text(encoding="utf-8"))
+    state.write_text(json.dumps(content | {"cle": "une autre livraison"}), encoding="utf-8")
+    release.audit_candidate(candidat, release.load_manifest(candidat))
+    assert evidence_of(candidat)["empreinte_entrees"] == before != release.inputs_fingerprint(candidat)
+    assert release.publish(candidat)[1]
+    # … so that the next run builds it.
+    assert not release.already_published(candidat, release.inputs_fingerprint(candidat))
+
+
+def test_inputs_that_change_during_the_build_refuse_it(candidat: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    from orchestration import dbt as dbt_runner
+
+    def build(where: Home) -> dict[str, Any]:
+        state = next((where.landing / "etats").glob("*.json"))
+        content = json.loads(state.read_text(encoding="utf-8"))
+        state.write_text(json.dumps(content | {"cle": "une autre livraison"}), encoding="utf-8")
+        return {"results": []}
+
+    monkeypatch.setattr(dbt_runner, "build", build)
+    with pytest.raises(dbt_runner.BuildFailed, match="ont changé pendant la construction"):
+        release.build(candidat)
+    assert_refused(candidat, "aucune construction achevée")
+
+
+def test_candidate_that_changes_during_publication_is_refused(candidat: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = release.changes
+
+    def late(*arguments: Any) -> str:
+        _flip_a_byte(candidat)
+        return real(*arguments)
+
+    monkeypatch.setattr(release, "changes", late)
+    assert_refused(candidat, "le candidat a changé pendant sa publication")
 
 
 def test_failed_check_refuses_the_publication_job_of_dagster(candidat: Home, audit_again: Callable[[], list[dict]]) -> None:
@@ -247,13 +425,9 @@ def test_full_disk_leaves_the_release_in_place(
             release.publish(candidat)
     assert current(candidat) == before
     assert_whole(before)
-    if where_it_fails == "point_current":
-        # The release is on disk, whole, and nobody was pointed to it: a rollback to it is all that is missing.
-        (orphan,) = {*release.release_ids(candidat)} - {before.name}
-        assert release.rollback(candidat, orphan) == orphan
-    else:
-        name, new = release.publish(candidat)
-        assert new and current(candidat).name == name
+    assert release.release_ids(candidat) == [before.name]
+    name, new = release.publish(candidat)
+    assert new and current(candidat).name == name
     assert_whole(current(candidat))
 
 
@@ -330,9 +504,124 @@ def test_killed_publication_leaves_the_old_or_the_new_release(point: str, candid
     assert (now != old) == (point == "après la bascule")
     for name in release.release_ids(candidat):
         assert_whole(candidat.releases / name)
-    if point in BEFORE_RENAME:
+    # What nobody was pointed to is not listed, cannot be asked for, and bears no id twice.
+    assert release.release_ids(candidat) == sorted({old.name, now.name})
+    left = {p.name for p in candidat.releases.iterdir() if p.is_dir() and not p.is_symlink()} - {old.name, now.name}
+    assert len(left) == (point in AFTER_RENAME[:2])
+    for name in left:
+        assert name not in succeeded(dk(candidat.root, "releases"))
+        assert dk(candidat.root, "query", "select 1", "--release", name).returncode == 1
+    if point != "après la bascule":
         assert release.publish(candidat) == (current(candidat).name, True)
+        assert current(candidat) != old and (not left or {current(candidat).name} == left)
         assert_whole(current(candidat))
+
+
+def test_first_publication_killed_before_its_switch_is_ended_by_the_next(candidat: Home) -> None:
+    only = current(candidat)
+    (candidat.releases / "current").unlink()
+    shutil.rmtree(only)
+    killed_at("entre le renommage et la bascule", candidat)
+    assert release.current_release(candidat) is None and release.release_ids(candidat) == []
+    name, new = release.publish(candidat)
+    assert new and release.release_ids(candidat) == [name] == [current(candidat).name]
+
+
+def test_candidate_made_since_a_killed_publication_comes_after_it(candidat: Home) -> None:
+    old = current(candidat)
+    shutil.copytree(candidat.candidate, candidat.work / "autre")
+    killed_at("entre le renommage et la bascule", candidat)
+    (candidat.work / "autre").rename(candidat.candidate)
+    # Same data as what was left: that is put in service, and the candidate teaches nothing.
+    name, new = release.publish(candidat)
+    assert not new and current(candidat).name == name != old.name
+    assert release.release_ids(candidat) == [old.name, name]
+
+
+def test_leftover_that_is_not_whole_goes(candidat: Home) -> None:
+    old = current(candidat)
+    shutil.copytree(candidat.candidate, candidat.work / "autre")
+    killed_at("entre le renommage et la bascule", candidat)
+    (left,) = release.unfinished(candidat)
+    (candidat.releases / left / "changes.md").unlink()
+    (candidat.work / "autre").rename(candidat.candidate)
+    assert release.publish(candidat) == (left, True), "son numéro est libre"
+    assert release.release_ids(candidat) == [old.name, left]
+    assert_whole(current(candidat))
+
+
+def test_rollback_drops_what_a_killed_publication_left(deux: Home) -> None:
+    first, second = release.release_ids(deux)
+    day, rank = second.rsplit("-", 1)
+    left = f"{day}-{int(rank) + 1}"
+    shutil.copytree(deux.releases / second, deux.releases / left)
+    assert release.unfinished(deux) == [left]
+    assert dk(deux.root, "rollback", left).returncode == 1
+    succeeded(dk(deux.root, "rollback", first))
+    assert release.release_ids(deux) == [first, second] and release.withdrawn(deux) == [second]
+    assert not (deux.releases / left).exists()
+
+
+def test_releases_that_a_rollback_withdrew_are_not_taken_for_leftovers(deux: Home) -> None:
+    first, second = release.release_ids(deux)
+    release.rollback(deux, first)
+    assert release.unfinished(deux) == [] and release.recover(deux) is None
+    assert current(deux).name == first and release.release_ids(deux) == [first, second]
+
+
+def test_rollback_that_died_after_writing_its_list_changes_nothing(deux: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = release.release_ids(deux)
+    with monkeypatch.context() as patch:
+        patch.setattr(release, "point_current", _full)
+        with pytest.raises(OSError):
+            release.rollback(deux, first)
+    assert current(deux).name == second and release.withdrawn(deux) == []
+    assert release.release_ids(deux) == [first, second]
+
+
+def test_ids_grow_even_when_the_clock_goes_back(candidat: Home) -> None:
+    import datetime as dt
+
+    old = current(candidat)
+    day = dt.date.fromisoformat(old.name.rsplit("-", 1)[0])
+    name, new = release.publish(candidat, day - dt.timedelta(days=30))
+    assert (name, new) == (f"{day}-2", True)
+    assert release.unfinished(candidat) == [] and release.release_ids(candidat) == [old.name, name]
+
+
+# --- names that are not those of releases -----------------------------------------------------------------------
+
+ODD = ["2026-01-01-abc", "2026-01-01", "copie-2026-01-01-1", "2026-01-01-1.bak", "a-b-c-d", "2026-1-1-1", "２026-01-01-1", "2026-01-01-1 "]
+
+
+@pytest.fixture
+def encombree(deux: Home) -> Home:
+    for name in ODD:
+        shutil.copytree(deux.releases / release.release_ids(deux)[0], deux.releases / name)
+    (deux.releases / "2000-01-01-1").write_text("un fichier")
+    (deux.releases / "2000-01-01-2").symlink_to(release.release_ids(deux)[0])
+    return deux
+
+
+def test_folders_with_other_names_are_nobodys_releases(encombree: Home) -> None:
+    first, second = release.release_ids(encombree)
+    assert [line.split()[0].strip("*") or line.split()[1] for line in succeeded(dk(encombree.root, "releases")).splitlines()] == [first, second]
+    for name in [*ODD, "2000-01-01-1", "2000-01-01-2", "retirees", f"{first}/../{second}", f"./{first}"]:
+        for command in (["rollback", name], ["diff", name], ["diff", first, name], ["query", "select 1", "--release", name],
+                        ["explain", "population_municipale", "23096", "--release", name]):  # fmt: skip
+            done = dk(encombree.root, *command)
+            assert done.returncode in (1, 2) and f"pas de publication « {name} »" in done.stderr, (command, done.stderr)
+            assert "Traceback" not in done.stderr
+    assert current(encombree).name == second
+
+
+def test_demonstration_releases_are_releases(deux: Home) -> None:
+    first, second = release.release_ids(deux)
+    demo = f"demo-{first}"
+    (deux.releases / first).rename(deux.releases / demo)
+    assert release.release_ids(deux) == [demo, second]
+    assert release.rollback(deux, demo) == demo == current(deux).name
+    assert release.withdrawn(deux) == [second]
 
 
 @pytest.mark.parametrize("point", ["au milieu du fichier DuckDB", "au milieu de la bascule"])
