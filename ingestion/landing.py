@@ -454,7 +454,7 @@ def write_registry(sources: list[Source], where: Home) -> None:
     rows = [
         {
             "source_id": s.source_id, "titre": s.meta.titre, "producteur": s.producteur, "description": s.description,
-            "licence": s.meta.licence, "citation": s.meta.citation, "page": s.meta.page, "cadence": s.meta.cadence,
+            "licence": " ; ".join(s.licences), "citation": s.meta.citation, "page": s.meta.page, "cadence": s.meta.cadence,
             "grain": s.meta.grain, "confidentialite": s.meta.confidentialite, "regle_millesime": s.meta.regle_millesime,
             "fraicheur_jours": s.meta.fraicheur_jours, "lien_verifie": s.meta.lien_verifie, "responsable": s.meta.responsable,
             "fichier_declaration": f"dbt_project/models/sources/{s.fichier}",

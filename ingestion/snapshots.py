@@ -312,7 +312,7 @@ class SnapshotStore:
             content_type=fetched.content_type,
             sha256=sha256,
             octets=fetched.octets,
-            licence=source.meta.licence,
+            licence=source.licence_de(livraison),
             connue_le=connue_le,
         )
         existed = self.blob(sha256).exists()

@@ -83,7 +83,7 @@ def _landing_asset(source: Source) -> dg.AssetsDefinition:
         owners=[f"team:{meta.responsable}"],
         tags={"confidentialite": meta.confidentialite, "cadence": meta.cadence, "producteur": source.groupe},
         metadata={
-            "producteur": source.producteur, "licence": meta.licence, "citation": meta.citation,
+            "producteur": source.producteur, "licence": " ; ".join(source.licences), "citation": meta.citation,
             "page": dg.MetadataValue.url(meta.page) if meta.page else "aucune",
             "cadence": meta.cadence, "grain": meta.grain, "lien_verifie": meta.lien_verifie,
             "dagster/column_schema": dg.TableSchema(

@@ -48,7 +48,7 @@ def explain(
             "membres": _members(con, row) if row["provenance"] == "agrégé" else None,
             "modele": _model(where, with_sql),
             "controles": _checks(con, row),
-            "source": _source(con, row["source_id"]),
+            "source": _source(con, row),
         }
     chain["lignes"] = _lines(where, definition, row)
     chain["instantane"] = _snapshot(where, row)
@@ -217,9 +217,12 @@ def _checks(con: Any, row: dict[str, Any]) -> list[dict[str, Any]]:
     )
 
 
-def _source(con: Any, source_id: str) -> dict[str, Any]:
-    found = _rows(con, "select * from dim_source where source_id = ?", source_id)
-    return found[0] if found else {"source_id": source_id}
+def _source(con: Any, row: dict[str, Any]) -> dict[str, Any]:
+    """The source of a value; its licence is that of the very file, when the source has several."""
+    found = _rows(con, "select * from dim_source where source_id = ?", row["source_id"])
+    declared = load_sources().get(row["source_id"])
+    files = [item for item in declared.meta.livraisons if item.millesime == row["millesime"]] if declared else []
+    return (found[0] if found else {"source_id": row["source_id"]}) | ({"licence": declared.licence_de(files[0])} if declared and files else {})
 
 
 # --- beside the release -----------------------------------------------------------------------------------------

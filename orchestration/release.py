@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ingestion.declarations import PROJECT
+from ingestion.declarations import LICENCES, PROJECT
 from ingestion.paths import Home, read_json
 
 LOG = logging.getLogger("dk")
@@ -624,6 +624,12 @@ def audit_table_node(manifest: dict[str, Any]) -> dict[str, Any]:
     return next(node for node in manifest["sources"].values() if node["name"] == AUDIT_TABLE)
 
 
+def _licence(name: str) -> dict[str, str]:
+    """A licence as the standard writes it: an identifier without spaces, with its title and text when they are known."""
+    title, path = LICENCES.get(name, (name, ""))
+    return {"name": re.sub(r"[^A-Za-z0-9._-]+", "-", name), "title": title} | ({"path": path} if path else {})
+
+
 FRICTIONLESS = {"varchar": "string", "bigint": "integer", "integer": "integer", "double": "number", "date": "date", "boolean": "boolean"}
 
 
@@ -632,7 +638,8 @@ def datapackage(folder: Path, manifest: dict[str, Any], release_id: str) -> dict
     import polars as pl
 
     keys = keys_of(manifest)
-    sources = pl.read_parquet(folder / "parquet" / "dim_source.parquet")
+    rows = pl.read_parquet(folder / "parquet" / "dim_source.parquet").sort("source_id").to_dicts()
+    licences = sorted({name for row in rows for name in row["licence"].split(" ; ")})
     resources = []
     for name, node in sorted((published_models(manifest) | {AUDIT_TABLE: audit_table_node(manifest)}).items()):
         path = folder / "parquet" / f"{name}.parquet"
@@ -656,12 +663,11 @@ def datapackage(folder: Path, manifest: dict[str, Any], release_id: str) -> dict
         "profile": "data-package", "name": "dernier-kilometre", "id": release_id, "version": release_id,
         "title": "Dernier kilomètre : ce que change chaque intervention de l'ANCT",
         "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "licenses": [
-            {"name": "LO-2.0", "title": "Licence Ouverte 2.0 (Etalab)", "path": "https://www.etalab.gouv.fr/licence-ouverte-open-licence/"}
-        ],
+        "licenses": [_licence(name) for name in licences],
+        # The standard wants a path to be a text: a source that has no page has no path.
         "sources": [
-            {"title": row["citation"], "path": row["page"], "source_id": row["source_id"], "licence": row["licence"]}
-            for row in sources.sort("source_id").to_dicts()
+            {"title": row["citation"], "source_id": row["source_id"], "licence": row["licence"]} | ({"path": row["page"]} if row["page"] else {})
+            for row in rows
         ],
         "resources": resources,
     }  # fmt: skip

@@ -757,7 +757,7 @@ TYPES = NUMERIC | {pl.String: "string", pl.Date: "date", pl.Boolean: "boolean"}
 def test_datapackage_describes_every_table_and_tells_the_truth(publiee: Path) -> None:
     package = json.loads((publiee / "datapackage.json").read_text(encoding="utf-8"))
     assert package["id"] == publiee.name
-    assert package["licenses"][0]["name"] == "LO-2.0"
+    assert {item["name"] for item in package["licenses"]} == {name for s in load_sources().values() for name in s.licences}
     tables = {p.stem: p for p in (publiee / "parquet").glob("*.parquet")}
     assert [r["name"] for r in package["resources"]] == sorted(tables)
     for resource in package["resources"]:
@@ -775,8 +775,86 @@ def test_datapackage_describes_every_table_and_tells_the_truth(publiee: Path) ->
     assert sum("primaryKey" in r["schema"] for r in package["resources"]) >= 10
     declared = load_sources()
     assert {s["source_id"]: (s["licence"], s["title"]) for s in package["sources"]} == {
-        name: (s.meta.licence, s.meta.citation) for name, s in declared.items()
+        name: (" ; ".join(s.licences), s.meta.citation) for name, s in declared.items()
     }
+    # A source has a path or none at all, never an empty one.
+    assert {s["source_id"]: s["path"] for s in package["sources"] if "path" in s} == {
+        name: s.meta.page for name, s in declared.items() if s.meta.page
+    }
+
+
+# What the Data Package, Data Resource and Table Schema specifications (v1) ask of each property that may stand in ours:
+# https://specs.frictionlessdata.io. Their own text of it needs a package that is not in the lock; these are its rules.
+_NAME = {"type": "string", "pattern": "^[-a-z0-9._/]+$"}
+_TEXT = {"type": "string", "minLength": 1}
+_PATH = {"type": "string", "pattern": r"^(?=^[^./~])(^((?!\.{2}).)*$).*$"}
+_TYPES = [
+    "string", "number", "integer", "boolean", "object", "array", "date", "time", "datetime", "year", "yearmonth", "duration",
+    "geopoint", "geojson", "any",
+]  # fmt: skip
+_LICENCE = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "pattern": "^[-a-zA-Z0-9._]+$"}, "path": _PATH, "title": _TEXT},
+    "anyOf": [{"required": ["name"]}, {"required": ["path"]}],
+}
+_SOURCE = {
+    "type": "object", "required": ["title"], "properties": {"title": _TEXT, "path": _PATH, "email": {"type": "string", "format": "email"}},
+}  # fmt: skip
+_FIELD = {
+    "type": "object", "required": ["name"],
+    "properties": {"name": _TEXT, "type": {"enum": _TYPES}, "title": _TEXT, "description": _TEXT, "format": _TEXT},
+}  # fmt: skip
+_RESOURCE = {
+    "type": "object", "required": ["name", "path"], "not": {"required": ["data"]},
+    "properties": {
+        "name": _NAME, "path": _PATH, "profile": _TEXT, "title": _TEXT, "description": _TEXT, "format": _TEXT,
+        "mediatype": {"type": "string", "pattern": "^(.+)/(.+)$"}, "encoding": _TEXT, "bytes": {"type": "integer", "minimum": 0},
+        "hash": {"type": "string", "pattern": "^([^:]+:[a-fA-F0-9]+|[a-fA-F0-9]{32}|)$"},
+        "schema": {
+            "type": "object", "required": ["fields"],
+            "properties": {
+                "fields": {"type": "array", "minItems": 1, "items": _FIELD, "uniqueItems": True},
+                "primaryKey": {"type": "array", "minItems": 1, "uniqueItems": True, "items": _TEXT},
+                "missingValues": {"type": "array", "items": {"type": "string"}},
+            },
+        },
+    },
+}  # fmt: skip
+DATA_PACKAGE = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object", "required": ["resources"],
+    "properties": {
+        "profile": {"enum": ["data-package", "tabular-data-package"]}, "name": _NAME, "id": _TEXT, "title": _TEXT, "version": _TEXT,
+        "created": {
+            "type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$",
+        },
+        "licenses": {"type": "array", "minItems": 1, "items": _LICENCE}, "sources": {"type": "array", "minItems": 1, "items": _SOURCE},
+        "resources": {"type": "array", "minItems": 1, "items": _RESOURCE},
+    },
+}  # fmt: skip
+
+
+def breaches(package: dict[str, Any]) -> list[str]:
+    """Where a descriptor departs from the standard, the uniqueness and references that a JSON schema cannot say included."""
+    from jsonschema import Draft202012Validator
+
+    found = [f"{error.json_path} : {error.message}" for error in Draft202012Validator(DATA_PACKAGE).iter_errors(package)]
+    names = [resource["name"] for resource in package["resources"]]
+    found += [f"{name} deux fois" for name in set(names) if names.count(name) > 1]
+    for resource in package["resources"]:
+        fields = [field["name"] for field in resource["schema"]["fields"]]
+        found += [f"{resource['name']} : {key} n'est pas un champ" for key in resource["schema"].get("primaryKey", []) if key not in fields]
+    return found
+
+
+def test_datapackage_follows_the_standard(publiee: Path) -> None:
+    package = json.loads((publiee / "datapackage.json").read_text(encoding="utf-8"))
+    assert breaches(package) == []
+    # … as it would say of a descriptor that does not.
+    for change, where in (
+        ({"sources": [{"title": "t", "path": None}]}, "$.sources[0].path"), ({"licenses": [{"title": "t"}]}, "$.licenses[0]"),
+        ({"resources": [*package["resources"], package["resources"][0]]}, "deux fois"), ({"created": "hier"}, "$.created"),
+    ):  # fmt: skip
+        assert [line for line in breaches(package | change) if where in line], where
 
 
 def test_checks_are_complete_and_true(publiee: Path, embedded: Run) -> None:
