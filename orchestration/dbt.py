@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestion.declarations import PROJECT
-from ingestion.paths import Home
+from ingestion.paths import Home, read_json
 
 DBT_DIR = PROJECT / "dbt_project"
 
@@ -56,12 +56,12 @@ def _newest(folder: Path) -> float:
 
 
 def ensure_manifest(where: Home) -> Path:
-    """Path of the project's manifest, parsed anew when a file of the project is younger.
+    """Path of the project's manifest, parsed anew when a file of the project is younger, or when it cannot be read.
 
     Raises BuildFailed when the project does not parse.
     """
     manifest = where.work / "dbt" / "manifest.json"
-    if not manifest.exists() or manifest.stat().st_mtime < _newest(DBT_DIR):
+    if read_json(manifest) is None or manifest.stat().st_mtime < _newest(DBT_DIR):
         result = invoke(where, "parse")
         if not result.success:
             raise BuildFailed(f"le projet dbt ne se lit pas : {result.exception}")
@@ -73,11 +73,12 @@ def build(where: Home, on_event: Any = None) -> dict[str, Any]:
 
     Raises BuildFailed only when dbt itself broke; failed models and tests are in the results.
     """
-    for leftover in (where.warehouse, where.warehouse.with_suffix(".duckdb.wal")):
+    path = where.work / "dbt" / "run_results.json"
+    # Results go with the warehouse that they speak of: a build that dies leaves neither.
+    for leftover in (where.warehouse, where.warehouse.with_suffix(".duckdb.wal"), path):
         leftover.unlink(missing_ok=True)
     result = invoke(where, "build", on_event=on_event)
     _close()
-    path = where.work / "dbt" / "run_results.json"
     if result.exception is not None or not path.exists():
         raise BuildFailed(f"dbt s'est arrêté : {result.exception}")
     return json.loads(path.read_text(encoding="utf-8"))
