@@ -88,12 +88,6 @@ RULES: dict[str, list[Fact]] = {
         _rule("non_fini", "valeur = 'infinity'::double or valeur = '-infinity'::double or isnan(valeur)", "une valeur est un nombre fini"),
         _rule("releve_trop_fin", "source_id like 'interne__%' and territoire_niveau not in ('departement', 'region', 'national', 'perimetre')", "un relevé interne ne se montre pas sous le département (R-SEC)"),
         DEMONSTRATION,
-        _rule("releve_trop_fin", "source_id like 'interne__%' and territoire_niveau not in ('departement', 'region', 'national', 'perimetre')", "un relevé interne ne se montre pas sous le département (R-SEC)"),
-        DEMONSTRATION,
-        _rule("releve_trop_fin", "source_id like 'interne__%' and territoire_niveau not in ('departement', 'region', 'national', 'perimetre')", "un relevé interne ne se montre pas sous le département (R-SEC)"),
-        DEMONSTRATION,
-        _rule("releve_trop_fin", "source_id like 'interne__%' and territoire_niveau not in ('departement', 'region', 'national', 'perimetre')", "un relevé interne ne se montre pas sous le département (R-SEC)"),
-        DEMONSTRATION,
     ],
     "fct_intervention_territoire": [
         _rule("sortie_avant_entree", "date_fin < date_debut", "on ne sort pas avant d'être entré"),

@@ -35,6 +35,14 @@ Niveau = Literal[
 ]
 
 
+# Title and text of the licences that sources bear; any other is named as it is declared.
+LICENCES = {
+    "LO-2.0": ("Licence Ouverte 2.0 (Etalab)", "https://www.etalab.gouv.fr/licence-ouverte-open-licence/"),
+    "ODbL-1.0": ("Open Database License 1.0", "https://opendatacommons.org/licenses/odbl/1-0/"),
+    "MIT": ("Licence MIT", "https://opensource.org/license/mit"),
+}
+
+
 class DeclarationError(ValueError):
     """A declaration is wrong; the message names the file, the entry and the remedy, in French."""
 
@@ -179,6 +187,7 @@ class Livraison(Strict):
     registre: bool = Field(False, description="read below the register of the installation, whatever the transport")
     demonstration: bool = Field(False, description="the demonstration world: only the embedded transport provides it")
     attendus: Attendus | None = Field(None, description="where this delivery differs from the table's own")
+    licence: str | None = Field(None, description="where this file was not published under the table's own")
     note: str = ""
 
     @model_validator(mode="after")
@@ -492,6 +501,14 @@ class Source(Strict):
 
     def attendus_de(self, livraison: Livraison) -> Attendus:
         return livraison.attendus.over(self.meta.attendus) if livraison.attendus else self.meta.attendus
+
+    def licence_de(self, livraison: Livraison) -> str:
+        return livraison.licence or self.meta.licence
+
+    @property
+    def licences(self) -> tuple[str, ...]:
+        """The licences of its files, each once, in the order of the deliveries."""
+        return tuple(dict.fromkeys(map(self.licence_de, self.meta.livraisons))) or (self.meta.licence,)
 
     def livraison(self, millesime: str) -> Livraison:
         return next(item for item in self.meta.livraisons if item.millesime == millesime)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ingestion.declarations import PROJECT, Livraison, Source
-from ingestion.paths import Home
+from ingestion.paths import DamagedFile, Home, read_json, whole_parquet
 from ingestion.snapshots import Snapshot, SnapshotError, SnapshotStore
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 # Two: past that, reading is bound by memory, and Polars and DuckDB already use every core of a file.
 READERS = 2
+LOG = logging.getLogger("dk")
 A_JOUR, CONSERVEE, ABSENTE = "à jour", "dernière bonne version conservée", "non fournie"
 TABLES = ("table", "mesures", "listes", "rejets")  # what reading a file gives
 VERSIONS = ("source_id", "millesime", "chemin", "snapshot_sha256", "connue_le", "remplacee_le")
@@ -82,10 +84,26 @@ def _landed_by(source: Source) -> str:
     return _key(_reader_version(), source.model_dump_json())
 
 
+def state_of(source_id: str, where: Home) -> dict[str, Any]:
+    """What landing the source wrote down last; empty when it never landed, or when that file was damaged since."""
+    return read_json(where.landing / "etats" / f"{source_id}.json") or {}
+
+
+def landed_files(source: Source, where: Home) -> list[Path]:
+    """The Parquet files that landing a source writes."""
+    folders = [
+        "", "rejets", "versions",
+        *(["mesures"] if any(column.meta.mesure for column in source.columns) else []),
+        *(["listes"] if source.meta.liste else []),
+    ]  # fmt: skip
+    return [where.landing / folder / f"{source.source_id}.parquet" for folder in folders]
+
+
 def is_landed(source: Source, where: Home) -> bool:
-    """Whether the source was landed, by this reader and this declaration: else its tables may lack, or lack a column."""
-    marker = where.landing / "etats" / f"{source.source_id}.json"
-    return marker.exists() and json.loads(marker.read_text(encoding="utf-8")).get("lecteur") == _landed_by(source)
+    """Whether the source was landed, by this reader and this declaration, and its files are whole: else its tables may
+    lack, or lack a column."""
+    landed = state_of(source.source_id, where).get("lecteur") == _landed_by(source)
+    return landed and all(map(whole_parquet, landed_files(source, where)))
 
 
 def _key(*parts: str) -> str:
@@ -97,6 +115,19 @@ def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
     temporary = path.with_suffix(".tmp")
     frame.write_parquet(temporary, compression="zstd", statistics=True)
     os.replace(temporary, path)
+
+
+def _read_parquet(path: Path) -> pl.DataFrame:
+    """What reading a delivery gave. Raises DamagedFile: it is made again once its folder is gone."""
+    import polars as pl
+
+    try:
+        return pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DamagedFile(
+            f"{path} est illisible ({str(error).splitlines()[0]}) ; supprimer le dossier {path.parent} puis relancer « dk run », qui le "
+            "refait depuis les instantanés"
+        ) from error
 
 
 def _write_json(document: Any, path: Path) -> None:
@@ -235,8 +266,9 @@ def _read_version(
     )  # fmt: skip
     folder = cache_dir / key
     done = folder / "lecture.json"
-    if done.exists():
-        return _Version(snapshot, folder, json.loads(done.read_text(encoding="utf-8"))), None
+    remembered = read_json(done)
+    if remembered and (not remembered["accepte"] or all(whole_parquet(folder / f"{name}.parquet") for name in TABLES)):
+        return _Version(snapshot, folder, remembered), None
     facts: dict[str, Any] = {"accepte": False, "motif": "", "controles": [], "lignes_gardees": 0, "identique": False}
     try:
         store.verify(snapshot.sha256)
@@ -259,10 +291,9 @@ def _read_version(
 
 def _says_the_same(one: Path, other: Path) -> bool:
     """Whether two versions of a file gave the same rows and the same rejects, line by line."""
-    import polars as pl
 
     def rows(folder: Path, name: str) -> pl.DataFrame:
-        frame = pl.read_parquet(folder / f"{name}.parquet")
+        frame = _read_parquet(folder / f"{name}.parquet")
         return frame.drop(name for name in frame.columns if name.lstrip("_") in ("snapshot_sha256", "connue_le"))
 
     return all(rows(one, name).equals(rows(other, name)) for name in TABLES)
@@ -329,7 +360,9 @@ def land(
 
     store = SnapshotStore(where.snapshots)
     marker = where.landing / "etats" / f"{source.source_id}.json"
-    old = json.loads(marker.read_text(encoding="utf-8")) if marker.exists() else {}
+    old = state_of(source.source_id, where)
+    if not old and marker.exists():
+        LOG.warning("%s : illisible, refait depuis les instantanés", marker)
     before = {(e["millesime"], e["chemin"]): e for e in old.get("collecte", [])}
     declared, listed, rule = source, transport.undeclared(source), source.meta.suite
     landing = Landing(source.source_id, [], non_declarees=[] if rule else listed)
@@ -385,11 +418,11 @@ def land(
         "controles": landing.controles,
     }  # fmt: skip
     landing.changed = old != state
-    if old.get("cle") != key:
+    if old.get("cle") != key or not all(map(whole_parquet, landed_files(source, where))):
 
         def gather(name: str, schema: dict[str, Any]) -> pl.DataFrame:
             frames = [
-                pl.read_parquet(v.folder / f"{name}.parquet").with_columns(_actuelle=pl.lit(until is None))
+                _read_parquet(v.folder / f"{name}.parquet").with_columns(_actuelle=pl.lit(until is None))
                 for v, until in versions
             ]
             empty = pl.DataFrame(schema=schema | {"_actuelle": pl.Boolean})
@@ -433,8 +466,7 @@ def write_registry(sources: list[Source], where: Home) -> None:
     """
     import polars as pl
 
-    markers = {s.source_id: where.landing / "etats" / f"{s.source_id}.json" for s in sources}
-    states = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in markers.items() if path.exists()}
+    states = {s.source_id: state for s in sources if (state := state_of(s.source_id, where))}
     livraisons_schema = {
         "source_id": pl.String, "millesime": pl.String, "chemin": pl.String, "publie_le": pl.String, "cog_annee": pl.Int64,
         "statut_collecte": pl.String, "motif": pl.String, "demandee": pl.Boolean, "snapshot_sha256": pl.String, "connue_le": pl.String,
@@ -448,7 +480,7 @@ def write_registry(sources: list[Source], where: Home) -> None:
     rows = [
         {
             "source_id": s.source_id, "titre": s.meta.titre, "producteur": s.producteur, "description": s.description,
-            "licence": s.meta.licence, "citation": s.meta.citation, "page": s.meta.page, "cadence": s.meta.cadence,
+            "licence": " ; ".join(s.licences), "citation": s.meta.citation, "page": s.meta.page, "cadence": s.meta.cadence,
             "grain": s.meta.grain, "confidentialite": s.meta.confidentialite, "regle_millesime": s.meta.regle_millesime,
             "fraicheur_jours": s.meta.fraicheur_jours, "lien_verifie": s.meta.lien_verifie, "responsable": s.meta.responsable,
             "fichier_declaration": f"dbt_project/models/sources/{s.fichier}",

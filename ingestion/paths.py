@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ingestion.declarations import PROJECT
+
+
+class DamagedFile(RuntimeError):
+    """A file of the installation cannot be read; the French message names it and says what to do."""
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file; None when there is no file, or when it was cut or altered."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def whole_parquet(path: Path) -> bool:
+    """Whether a Parquet file is there to its end, where its table of contents is: one that was cut has none."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(-4, os.SEEK_END)
+            return stream.read() == b"PAR1"
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,8 @@ class SnapshotStore:
                     )
                     continue
                 raise SnapshotError(
-                    f"{path}, ligne {rank} : manifeste altéré, ligne illisible ; restaurer ce fichier depuis une sauvegarde"
+                    f"{path}, ligne {rank} : manifeste altéré, ligne illisible ; restaurer ce fichier depuis une sauvegarde, ou à "
+                    "défaut le mettre de côté : la collecte redemande alors les fichiers, sans leurs révisions passées"
                 ) from error
         return found
 
@@ -316,7 +317,7 @@ class SnapshotStore:
             content_type=fetched.content_type,
             sha256=sha256,
             octets=fetched.octets,
-            licence=source.meta.licence,
+            licence=source.licence_de(livraison),
             connue_le=connue_le,
         )
         existed = self.blob(sha256).exists()

@@ -9,13 +9,15 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ingestion.declarations import PROJECT, DeclarationError
-from ingestion.paths import Home, home
+from ingestion.paths import Home, home, read_json
 from orchestration.records_cli import records
 from orchestration.terminal import BUSY, FAILED, LATE, OK, USAGE, Failure, Group
 
@@ -32,6 +34,22 @@ Codes de sortie :
 
 def _say(text: str = "") -> None:
     click.echo(text)
+
+
+@contextmanager
+def _reading(*releases: Path) -> Iterator[None]:
+    """When reading releases fails, names the file that is no longer as published rather than what broke in a reader."""
+    try:
+        yield
+    except click.ClickException:
+        raise
+    except Exception as error:
+        from orchestration import release
+
+        for folder in releases:
+            if wrong := release.faults(folder):
+                raise Failure(f"publication {folder.name} endommagée : {wrong[0]}. Remède : {release.remedy(home(), folder.name)}") from error
+        raise
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -130,7 +148,10 @@ def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
         raise Failure(str(error)) from error
     config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     before = release.current_release(where)
-    stays = f"\nLa publication {before.name} reste en place." if before else ""
+    if recovered := release.recover(where):
+        logger.warning("%s, dont un arrêt brutal avait interrompu la publication, est mise en service", recovered)
+    now = release.current_release(where)
+    stays = f"\nLa publication {now.name} reste en place." if now else ""
     with dg.DagsterInstance.get() as dagster_instance:
         # Sources left out by --only are re-read from their snapshots by the registry, so all of them must have landed once.
         keys = {dg.AssetKey(s.asset_key) for s in chosen}
@@ -149,9 +170,8 @@ def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
             )  # fmt: skip
         if not collected.success:
             raise Failure(f"la collecte s'est arrêtée : {_first_error(collected)}{stays}")
-        fingerprint = release.inputs_fingerprint(where)
-        if before and release.already_published(where, fingerprint):
-            logger.info("rien de neuf depuis %s : ni construction ni publication", before.name)
+        if now and release.already_published(where, release.inputs_fingerprint(where)):
+            logger.info("rien de neuf depuis %s : ni construction ni publication", now.name)
             if out := release.withdrawn(where):
                 logger.warning("retirée(s) du service : %s ; pour y revenir : dk rollback %s", ", ".join(out), out[-1])
         else:
@@ -185,7 +205,7 @@ def _late(where: Home) -> list[str]:
     etats = [
         etat
         for path in sorted((where.landing / "etats").glob("*.json"))
-        for etat in json.loads(path.read_text(encoding="utf-8"))["etats"]
+        for etat in (read_json(path) or {}).get("etats", [])
     ]
     return [
         f"{etat['source_id']} {etat['millesime']} : {etat['motif']}"
@@ -212,8 +232,8 @@ def _refusal(where: Home, result: Any) -> str:
 
     results = where.work / "dbt" / "run_results.json"
     if any(e.is_step_failure and e.step_key == "entrepot" for e in result.all_events):
-        if results.exists():
-            errors = dbt_runner.build_errors(json.loads(results.read_text(encoding="utf-8")))
+        if found := read_json(results):
+            errors = dbt_runner.build_errors(found)
             if errors:
                 return "l'entrepôt est incomplet.\n  " + "\n  ".join(errors[:5])
         return _first_error(result)
@@ -284,14 +304,19 @@ def sources() -> None:
     import polars as pl
 
     from ingestion.declarations import load_sources
-    from ingestion.snapshots import SnapshotStore
+    from ingestion.snapshots import SnapshotError, SnapshotStore
 
     where = home()
     store = SnapshotStore(where.snapshots)
     today = dt.datetime.now(dt.UTC).date()
-    rows = []
+    rows, damaged = [], []
     for source in load_sources().values():
-        history = store.history(source.source_id)
+        try:
+            history = store.history(source.source_id)
+        except SnapshotError as error:
+            damaged.append(str(error))
+            rows.append((source.source_id, source.meta.titre[:60], len(source.meta.livraisons), "", "", "", source.meta.cadence, "illisible"))
+            continue
         have = {s.millesime for s in history}
         latest = max((item for item in source.meta.livraisons if item.millesime in have), key=lambda i: i.publie_le, default=None)
         age = (today - latest.publie_le).days if latest else None
@@ -312,6 +337,8 @@ def sources() -> None:
             schema=["source", "titre", "livraisons", "dernière", "publiée le", "obtenue le", "cadence", "fraîcheur"],
         )
     )
+    if damaged:
+        raise Failure("\n".join(damaged))
 
 
 @main.command()
@@ -328,13 +355,20 @@ def releases() -> None:
     ids, out = release.release_ids(where), release.withdrawn(where)
     if not ids:
         raise Failure("aucune publication ; lancer « dk run »")
+    damaged = []
     for name in ids:
-        package = json.loads((where.releases / name / "datapackage.json").read_text(encoding="utf-8"))
-        size = sum(r["bytes"] for r in package["resources"])
         star = "*" if current and current.name == name else " "
         note = "  évaluateurs" if (release.evaluators_folder(where) / name).is_dir() else ""
         note += "  retirée" if name in out else ""
+        package = read_json(where.releases / name / "datapackage.json")
+        if package is None:
+            damaged.append(f"{where.releases / name / 'datapackage.json'} est illisible. Remède : {release.remedy(where, name)}")
+            _say(f"{star} {name}  endommagée{note}")
+            continue
+        size = sum(r["bytes"] for r in package["resources"])
         _say(f"{star} {name}  {package['created']}  {len(package['resources'])} tables  {size / 1e6:.1f} Mo{note}")
+    if damaged:
+        raise Failure("\n".join(damaged))
 
 
 @main.command()
@@ -374,7 +408,8 @@ def diff(before: str, after: str, evaluateurs: bool) -> None:
         old, new = (release.release_folder(where, name, evaluateurs) for name in (before, after))
     except release.ReleaseError as error:
         raise Failure(str(error)) from error
-    _say(release.changes(old, new, new.name))
+    with _reading(old, new):
+        _say(release.changes(old, new, new.name))
 
 
 @main.command()
@@ -400,7 +435,7 @@ def query(sql: str, form: str, release_id: str, evaluateurs: bool) -> None:
         folder = release.release_folder(home(), release_id, evaluateurs)
     except release.ReleaseError as error:
         raise Failure(str(error) if evaluateurs else f"{error}. Lancer « dk run » d'abord ?") from error
-    with duckdb.connect(str(folder / "dernier_kilometre.duckdb"), read_only=True) as con:
+    with _reading(folder), duckdb.connect(str(folder / "dernier_kilometre.duckdb"), read_only=True) as con:
         # Read-only means the outside too: no file, no extension, no network from a query.
         con.execute("set enable_external_access = false")
         con.execute("set lock_configuration = true")
@@ -408,6 +443,8 @@ def query(sql: str, form: str, release_id: str, evaluateurs: bool) -> None:
             relation = con.sql(sql)
             frame = _frame(relation) if relation is not None else pl.DataFrame()
         except duckdb.Error as error:
+            if not isinstance(error, duckdb.ProgrammingError) and release.faults(folder):
+                raise  # the query is not what is wrong
             raise Failure(f"requête refusée par DuckDB : {error}", USAGE) from error
     if form == "table":
         _table(frame)
@@ -448,7 +485,9 @@ def explain(indicateur: str, territoire: str, day: str | None, release_id: str, 
     except ValueError as error:
         raise Failure(f"--date {day} : une date s'écrit AAAA-MM-JJ", USAGE) from error
     try:
-        chain = explanation.explain(where, release.release_folder(where, release_id), indicateur, territoire, wanted, with_sql)
+        folder = release.release_folder(where, release_id)
+        with _reading(folder):
+            chain = explanation.explain(where, folder, indicateur, territoire, wanted, with_sql)
     except (explanation.ExplainError, release.ReleaseError) as error:
         raise Failure(str(error), USAGE) from error
     _say(json.dumps(chain, ensure_ascii=False, indent=1, default=str) if form == "json" else explanation.as_text(chain))
@@ -517,14 +556,73 @@ def doctor() -> None:
             report(True, f"connecteur {connecteur.nom}")
     except connectors.ConnectorError as error:
         report(False, "connecteurs", str(error))
+    _doctor_state(where, report)
+    _doctor_releases(where, report)
+    sys.exit(FAILED if problems else OK)
+
+
+def _doctor_state(where: Home, report: Callable[..., None]) -> None:
+    """What is kept between runs: manifests of the snapshots, and files of work/ that a run makes again by itself."""
+    from ingestion.declarations import load_sources
+    from ingestion.landing import landed_files
+    from ingestion.paths import whole_parquet
+    from ingestion.snapshots import SnapshotError, SnapshotStore
+
+    store, cut = SnapshotStore(where.snapshots), []
+    try:
+        sources = list(load_sources().values())
+    except DeclarationError:
+        return  # told already
+    for source in sources:
+        try:
+            store.history(source.source_id)
+        except SnapshotError as error:
+            what, _, how = str(error).partition(" ; ")
+            report(False, what, how)
+        state = where.landing / "etats" / f"{source.source_id}.json"
+        if state.exists():
+            cut += [p for p in (state, *landed_files(source, where)) if not (whole_parquet(p) if p.suffix == ".parquet" else read_json(p))]
+    for name in ("manifest", "run_results"):
+        if (path := where.work / "dbt" / f"{name}.json").exists() and read_json(path) is None:
+            cut.append(path)
+    for path in cut:
+        report(False, f"{path} est illisible", "« dk run » le refait")
+    if not cut:
+        report(True, "fichiers de travail lisibles")
+
+
+def _doctor_releases(where: Home, report: Callable[..., None]) -> None:
+    """Whether readers have a whole release, and what else lies beside it."""
     from orchestration import release
 
-    current = release.current_release(where)
-    report(current is not None, f"publication courante : {current.name if current else 'aucune'}", "dk run")
-    if current:
-        lost = [n for n in ("SHA256SUMS", "checks.json", "datapackage.json", "dernier_kilometre.duckdb") if not (current / n).exists()]
-        report(not lost, "publication complète", f"{', '.join(lost)} manque : « dk rollback » vers une autre, puis « dk run »")
-    sys.exit(FAILED if problems else OK)
+    current, link = release.current_release(where), where.releases / "current"
+    if current is None and link.is_symlink():
+        others = release.release_ids(where)
+        report(False, f"{link} mène à {os.readlink(link)}, qui n'y est plus", f"« dk rollback {others[-1]} » ou « dk run »" if others else "dk run")
+    elif current is None or not release.RELEASE_ID.fullmatch(current.name):
+        report(False, f"publication courante : {current or 'aucune'}", "dk run")
+    else:
+        report(True, f"publication courante : {current.name}")
+        sides: dict[str, Callable[[], list[str]]] = {
+            f"octets de {current.name}": lambda: release.faults(current),
+            f"version pour évaluateurs de {current.name} :": lambda: release.twin_faults(where, current.name),
+        }
+        for what, find in sides.items():
+            try:
+                wrong = find()
+            except PermissionError:
+                _say(f"note    {what} réservée, non vérifiée")
+                continue
+            state = f"altérés : {' ; '.join(wrong)}" if wrong else "conformes à SHA256SUMS"
+            report(not wrong, f"{what} {state}", release.remedy(where, current.name) if wrong else "")
+    for name in release.unfinished(where):
+        report(False, f"{where.releases / name} : publication interrompue avant sa mise en service", "« dk run » l'achève, ou l'ôte si elle est incomplète")
+    with suppress(PermissionError):
+        for folder in release.orphans(where):
+            report(False, f"{folder} : rien de public ne lui répond", "« dk run » ou « dk rollback » l'ôte ; pour le garder, remettre d'abord son dossier public")
+    for path in sorted(where.releases.iterdir()) if where.releases.is_dir() else ():
+        if not path.name.startswith(".") and path.name not in ("current", release.WITHDRAWN) and not release.RELEASE_ID.fullmatch(path.name):
+            _say(f"note    {path} n'est pas une publication : « dk » n'en tient pas compte")
 
 
 # --- pages ------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestion.declarations import PROJECT
-from ingestion.paths import Home
+from ingestion.paths import Home, read_json
 
 DBT_DIR = PROJECT / "dbt_project"
 
@@ -73,12 +73,12 @@ def _newest(folder: Path) -> float:
 
 
 def ensure_manifest(where: Home) -> Path:
-    """Path of the project's manifest, parsed anew when a file of the project is younger.
+    """Path of the project's manifest, parsed anew when a file of the project is younger, or when it cannot be read.
 
     Raises BuildFailed when the project does not parse.
     """
     manifest = where.work / "dbt" / "manifest.json"
-    if not manifest.exists() or manifest.stat().st_mtime < _newest(DBT_DIR):
+    if read_json(manifest) is None or manifest.stat().st_mtime < _newest(DBT_DIR):
         result = invoke(where, "parse")
         if not result.success:
             raise BuildFailed(f"le projet dbt ne se lit pas : {result.exception}")

@@ -19,7 +19,8 @@ from dagster_dbt import DagsterDbtTranslator, dbt_assets
 from dagster_dbt.asset_utils import get_asset_check_key_for_test
 
 from ingestion.declarations import Source, load_sources
-from ingestion.paths import home
+from ingestion.paths import DamagedFile, home
+from ingestion.snapshots import SnapshotError
 from orchestration import dbt as dbt_runner
 from orchestration import release
 from orchestration.instance import single_writer
@@ -157,7 +158,7 @@ def _landing_asset(source: Source) -> dg.AssetsDefinition:
         owners=[f"team:{meta.responsable}"],
         tags={"confidentialite": meta.confidentialite, "cadence": meta.cadence, "producteur": source.groupe},
         metadata={
-            "producteur": source.producteur, "licence": meta.licence, "citation": meta.citation,
+            "producteur": source.producteur, "licence": " ; ".join(source.licences), "citation": meta.citation,
             "page": dg.MetadataValue.url(meta.page) if meta.page else "aucune",
             "cadence": meta.cadence, "grain": meta.grain, "lien_verifie": meta.lien_verifie,
             "dagster/column_schema": dg.TableSchema(
@@ -178,6 +179,8 @@ def _landing_asset(source: Source) -> dg.AssetsDefinition:
         try:
             with single_writer(WHERE, ATTENTE_S):
                 result = land(source, _transport(origin.depuis), WHERE)
+        except (DamagedFile, SnapshotError) as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
         except OSError as error:
             raise dg.Failure(
                 f"{source.source_id} : écriture impossible ({error}). Libérer de la place sur le disque de {WHERE.root}, "
@@ -264,8 +267,12 @@ def registre() -> Iterator[dg.MaterializeResult]:
 @dbt_assets(manifest=MANIFEST, dagster_dbt_translator=TRANSLATOR, name="entrepot", pool=POOL)
 def entrepot() -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """dbt models and tests in a private work database, built from nothing each time."""
+    from ingestion.landing import write_registry
+
     with single_writer(WHERE, ATTENTE_S):
-        results = dbt_runner.build(WHERE)
+        # Under the daemon a collection may have taken the lock since the registry was written: it must speak of this data.
+        write_registry(list(SOURCES.values()), WHERE)
+        results = release.build(WHERE)
     done = [r for r in results["results"] if r["unique_id"].startswith(("test.", "unit_test."))]
     LOG.info("entrepôt construit ; %d tests dbt, %d non réussis", len(done), sum(r["status"] != "pass" for r in done))
     yield from _dbt_events(json.loads(MANIFEST.read_text(encoding="utf-8")), results)
@@ -309,11 +316,9 @@ def candidat() -> dg.MaterializeResult:
     try:
         with single_writer(WHERE, ATTENTE_S):
             rows = release.write_candidate(WHERE, manifest)
+            controls = release.audit_candidate(WHERE, manifest)
     except release.PublicationRefused as refusal:
         raise dg.Failure(str(refusal), allow_retries=False) from refusal
-    with single_writer(WHERE, ATTENTE_S):
-        run_results = json.loads((WHERE.work / "dbt" / "run_results.json").read_text(encoding="utf-8"))
-        controls = release.audit_candidate(WHERE, manifest, run_results)
     failures = release.blocking_failures(controls)
     LOG.info("candidat : %d tables, %d lignes, %d contrôles, %d bloquants non réussis", len(rows), sum(rows.values()), len(controls), len(failures))
     hidden = release.secret_shares(WHERE)

@@ -263,10 +263,10 @@ def earlier(where: Home) -> list[pl.DataFrame]:
     """
     import polars as pl
 
-    from orchestration.release import release_ids, sha256_file
+    from orchestration.release import on_disk, sha256_file
 
     found: dict[str, pl.DataFrame] = {}
-    for name in release_ids(where):
+    for name in on_disk(where):  # what a killed publication left may yet be put in service
         path = evaluators_folder(where) / name / "parquet" / f"{CELLS_TABLE}.parquet"
         public = where.releases / name / "parquet" / f"{SECRET_TABLE}.parquet"
         if path.exists():

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestion.declarations import PROJECT, load_sources
-from ingestion.paths import Home
+from ingestion.paths import Home, read_json, whole_parquet
 
 NIVEAUX = ("commune", "epci", "arrondissement", "departement", "region", "national", "zone_emploi", "qpv_2015", "qpv_2024", "perimetre")
 MODELE = "fct_observation"
@@ -48,7 +48,7 @@ def explain(
             "membres": _members(con, row) if row["provenance"] == "agrégé" else None,
             "modele": _model(where, with_sql),
             "controles": _checks(con, row),
-            "source": _source(con, row["source_id"]),
+            "source": _source(con, row),
         }
     chain["lignes"] = _lines(where, definition, row)
     chain["instantane"] = _snapshot(where, row)
@@ -217,9 +217,12 @@ def _checks(con: Any, row: dict[str, Any]) -> list[dict[str, Any]]:
     )
 
 
-def _source(con: Any, source_id: str) -> dict[str, Any]:
-    found = _rows(con, "select * from dim_source where source_id = ?", source_id)
-    return found[0] if found else {"source_id": source_id}
+def _source(con: Any, row: dict[str, Any]) -> dict[str, Any]:
+    """The source of a value; its licence is that of the very file, when the source has several."""
+    found = _rows(con, "select * from dim_source where source_id = ?", row["source_id"])
+    declared = load_sources().get(row["source_id"])
+    files = [item for item in declared.meta.livraisons if item.millesime == row["millesime"]] if declared else []
+    return (found[0] if found else {"source_id": row["source_id"]}) | ({"licence": declared.licence_de(files[0])} if declared and files else {})
 
 
 # --- beside the release -----------------------------------------------------------------------------------------
@@ -228,9 +231,10 @@ def _source(con: Any, source_id: str) -> dict[str, Any]:
 def _model(where: Home, with_sql: bool) -> dict[str, Any]:
     """The model that computed the value and all those above it, from the manifest of the last build."""
     path = where.work / "dbt" / "manifest.json"
-    if not path.exists():
-        return {"nom": MODELE, "amont": [], "note": "le manifeste de la construction n'est plus là ; « dk run » le refait"}
-    nodes = json.loads(path.read_text(encoding="utf-8"))["nodes"]
+    if (manifest := read_json(path)) is None:
+        state = f"{path} est illisible" if path.exists() else "le manifeste de la construction n'est plus là"
+        return {"nom": MODELE, "amont": [], "note": f"{state} ; « dk run » le refait"}
+    nodes = manifest["nodes"]
     by_name = {node["name"]: node for node in nodes.values() if node["resource_type"] == "model"}
     order: list[str] = []
 
@@ -262,14 +266,18 @@ def _lines(where: Home, definition: dict[str, Any], row: dict[str, Any]) -> dict
         if c.meta.mesure and c.meta.mesure.id in names
     ]  # fmt: skip
     path = where.landing / "mesures" / f"{row['source_id']}.parquet"
-    if not path.exists():
-        return {"colonnes": columns, "lignes": None, "note": "les mesures lues ne sont plus dans work/landing ; « dk run » les refait"}
+    if not whole_parquet(path):
+        state = f"{path} est illisible" if path.exists() else "les mesures lues ne sont plus dans work/landing"
+        return {"colonnes": columns, "lignes": None, "note": f"{state} ; « dk run » les refait"}
     read = pl.scan_parquet(path).filter(
         pl.col("mesure_id").is_in(names) & (pl.col("snapshot_sha256") == row["snapshot_sha256"])
         & (pl.col("periode_debut") == row["periode_debut"]) & (pl.col("territoire_code") == row["territoire_code"])
         & (pl.col("territoire_niveau") == row["territoire_niveau"])
     )  # fmt: skip
-    found = read.select("mesure_id", "ligne", "valeur", "statut_valeur", "cog_annee").sort("mesure_id", "ligne").collect()
+    try:
+        found = read.select("mesure_id", "ligne", "valeur", "statut_valeur", "cog_annee").sort("mesure_id", "ligne").collect()
+    except pl.exceptions.PolarsError:
+        return {"colonnes": columns, "lignes": None, "note": f"{path} est illisible ; le supprimer, puis « dk run » le refait"}
     note = "" if found.height else "aucune ligne ne porte ce code tel quel : la valeur vient d'un changement de géographie ou d'un agrégat"
     return {"colonnes": columns, "lignes": found.head(20).to_dicts(), "note": note}
 
@@ -282,13 +290,17 @@ def _snapshot(where: Home, row: dict[str, Any]) -> dict[str, Any]:
 
     store = SnapshotStore(where.snapshots)
     sha256 = row["snapshot_sha256"]
-    entry = next((asdict(s) for s in store.history(row["source_id"]) if s.sha256 == sha256), None)
+    note = "aucun manifeste de cette installation ne cite ces octets"
+    try:
+        entry = next((asdict(s) for s in store.history(row["source_id"]) if s.sha256 == sha256), None)
+    except SnapshotError as error:
+        entry, note = None, str(error)
     try:
         store.verify(sha256)
         state = "présents et intacts"
     except SnapshotError as error:
         state = str(error)
-    facts = entry or {"sha256": sha256, "note": "aucun manifeste de cette installation ne cite ces octets"}
+    facts = entry or {"sha256": sha256, "note": note}
     return facts | {"octets_sur_place": state, "fichier_local": str(store.blob(sha256))}
 
 

@@ -1,12 +1,13 @@
 """Write, audit, publish: from the built warehouse to one immutable release, or to a refusal that says why.
 
 The candidate is written aside, audited, and its evidence stored with the hash of what was audited. Publishing trusts
-nothing it is told: it recomputes the hash and re-reads the evidence, so that launching it alone after a failed check
-refuses just the same. ``releases/current`` is a link switched in one step; readers are never blocked.
+nothing it is told: it recomputes the hash and makes the evidence again, from the results of the build and from the candidate
+itself, so that launching it alone after a failed check refuses just the same, and so does evidence that someone edited.
+``releases/current`` is a link switched in one step; readers are never blocked.
 
 One candidate makes two folders of the same id: ``releases/<id>``, open to everybody, and ``evaluateurs/<id>``, whole, for
 those whom the administrator lets in (see ``orchestration.diffusion`` for what differs). The public one is the reference:
-an evaluators' folder without its public twin never was published, and the next publication or rollback sets it right.
+an evaluators' folder without its public twin is of no release, and the next publication or rollback sets it right.
 """
 
 from __future__ import annotations
@@ -15,26 +16,27 @@ import contextlib
 import datetime as dt
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ingestion.declarations import PROJECT
-from ingestion.paths import Home
+from ingestion.declarations import LICENCES, PROJECT
+from ingestion.paths import Home, read_json
 from orchestration import diffusion
-from orchestration.diffusion import (
-    evaluators_folder,
-    is_public,
-    public_folder,
-    public_node,
-)
+from orchestration.diffusion import evaluators_folder, is_public, public_folder, public_node
 
+LOG = logging.getLogger("dk")
 AUDIT_TABLE = "audit_controle"
+BUILD = "construction.json"  # below work: what the last finished build was made from
 WITHDRAWN = "retirees"  # file of the releases folder: ids that a rollback took out of service, one per line
-RELEASE_ID = re.compile(r"(?:demo-)?(\d{4}-\d{2}-\d{2})-(\d+)")
+SUMS = "SHA256SUMS"
+RELEASE_ID = re.compile(r"(?:demo-)?([0-9]{4}-[0-9]{2}-[0-9]{2})-([0-9]+)")
 AUDIT_COLUMNS = ("etape", "cible", "controle", "resultat", "bloquant", "observe", "detail", "pourquoi")
 
 
@@ -57,8 +59,8 @@ def inputs_fingerprint(where: Home) -> str:
 
     digest = hashlib.sha256()
     for state in sorted((where.landing / "etats").glob("*.json")):
-        content = json.loads(state.read_text(encoding="utf-8"))
-        digest.update(json.dumps([content["cle"], content["etats"]], sort_keys=True).encode())
+        content = read_json(state) or {}  # damaged, it is written anew by the next collection
+        digest.update(json.dumps([content.get("cle"), content.get("etats")], sort_keys=True).encode())
     for folder in ("dbt_project", "expectations", "ingestion", "orchestration"):
         for path in sorted((PROJECT / folder).rglob("*")):
             if path.suffix in {".sql", ".yml", ".py"} and "__pycache__" not in path.parts:
@@ -68,6 +70,73 @@ def inputs_fingerprint(where: Home) -> str:
     return digest.hexdigest()
 
 
+# --- the build that a candidate is made of -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Build:
+    """The last finished build of the warehouse: what it was made from, and what its tests said."""
+
+    empreinte: str
+    entrees: str
+    resultats: dict[str, Any]
+    arrivee: list[dict[str, Any]]
+
+
+def build(where: Home) -> dict[str, Any]:
+    """Builds the warehouse and writes down what it was built from; returns dbt's results. The caller holds the lock.
+
+    ``work/construction.json`` binds together the inputs, as they were when the build began, the warehouse, the manifest, the
+    results of the tests and the verdicts on the deliveries. It goes first and comes last: a build that died left none.
+    Raises BuildFailed when dbt broke, or when an input changed while it was reading.
+    """
+    import polars as pl
+
+    from orchestration import dbt as dbt_runner
+
+    (where.work / BUILD).unlink(missing_ok=True)
+    inputs = inputs_fingerprint(where)
+    arrival = pl.read_parquet(where.landing / "registre" / "controles.parquet").to_dicts()
+    results = dbt_runner.build(where)
+    if inputs_fingerprint(where) != inputs:
+        raise dbt_runner.BuildFailed("des données, des règles ou du code ont changé pendant la construction ; relancer « dk run »")
+    record_build(where, inputs, arrival)
+    return results
+
+
+def record_build(where: Home, inputs: str, arrival: list[dict[str, Any]]) -> None:
+    """Writes down what the files of a build that just ended are, so that another one's are told from them."""
+    record = {
+        "empreinte_entrees": inputs, "entrepot": _mark(where.warehouse), "arrivee": arrival,
+        **{name: sha256_file(where.work / "dbt" / f"{name}.json") for name in ("manifest", "run_results")},
+    }  # fmt: skip
+    temporary = where.work / f".{BUILD}.tmp"
+    temporary.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+    os.replace(temporary, where.work / BUILD)
+
+
+def _mark(path: Path) -> list[int] | None:
+    """Size and time of a file: it is too big to be hashed at every step, and what is made of it is hashed."""
+    return [(facts := path.stat()).st_size, facts.st_mtime_ns] if path.exists() else None
+
+
+def last_build(where: Home) -> Build:
+    """The last finished build. Raises PublicationRefused when there is none, or when its files are no longer its own."""
+    again = "relancer « dk run »"
+    try:
+        content = (where.work / BUILD).read_bytes()
+        record = json.loads(content)
+        for name in ("manifest", "run_results"):
+            if sha256_file(where.work / "dbt" / f"{name}.json") != record[name]:
+                raise PublicationRefused(f"{name}.json n'est plus celui de la dernière construction ; {again}")
+        results = json.loads((where.work / "dbt" / "run_results.json").read_text(encoding="utf-8"))
+        return Build(hashlib.sha256(content).hexdigest(), record["empreinte_entrees"], results, record["arrivee"])
+    except FileNotFoundError as error:
+        raise PublicationRefused(f"aucune construction achevée ({Path(error.filename).name} manque) ; {again}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise PublicationRefused(f"{where.work / BUILD} est illisible ; {again}") from error
+
+
 # --- what the manifest says of the published tables -------------------------------------------------------------
 
 
@@ -75,7 +144,9 @@ def load_manifest(where: Home) -> dict[str, Any]:
     path = where.work / "dbt" / "manifest.json"
     if not path.exists():
         raise PublicationRefused("aucun manifeste dbt : l'entrepôt n'a jamais été construit ; lancer « dk run »")
-    return json.loads(path.read_text(encoding="utf-8"))
+    if (manifest := read_json(path)) is None:
+        raise PublicationRefused(f"{path} est illisible ; lancer « dk run », qui le refait")
+    return manifest
 
 
 def published_models(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -122,15 +193,20 @@ def write_candidate(where: Home, manifest: dict[str, Any]) -> dict[str, int]:
     """Copies the published tables to ``work/candidat/parquet``, each in the order of its key, and derives the public ones.
 
     Returns the rows of each exact table. Equal data give equal bytes: no clock, a total order, one writer thread per file.
-    Raises PublicationRefused when a table cannot be made public safely.
+    Raises PublicationRefused when the warehouse is not the one that the last build tested, or when a table cannot be made
+    public safely.
     """
     import duckdb
+
+    last_build(where)
+    if _mark(where.warehouse) != json.loads((where.work / BUILD).read_text(encoding="utf-8"))["entrepot"]:
+        raise PublicationRefused(f"{where.warehouse} a changé depuis que ses tests ont passé ; relancer « dk run »")
 
     shutil.rmtree(where.candidate, ignore_errors=True)
     target = where.candidate / "parquet"
     target.mkdir(parents=True)
     rows: dict[str, int] = {}
-    with duckdb.connect(str(where.warehouse)) as con:
+    with duckdb.connect(str(where.warehouse), read_only=True) as con:
         # Strings carry the memory of a big table while it is sorted; a spill folder keeps it bounded.
         con.execute("set temp_directory = ?", [str(where.work / "tmp")])
         keys = keys_of(manifest)
@@ -155,12 +231,25 @@ def copy_sql(node: dict[str, Any], key: list[str], folder: Path) -> str:
     )
 
 
-def candidate_fingerprint(folder: Path) -> str:
-    """Hash of the data tables of a candidate or release (the audit table speaks of it, so it is left out)."""
+def file_sums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of a candidate or release but SHA256SUMS, by its relative name, in order."""
+    return {
+        path.relative_to(folder).as_posix(): sha256_file(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != SUMS
+    }
+
+
+def candidate_fingerprint(folder: Path, sums: dict[str, str] | None = None) -> str:
+    """Hash of the data tables of a candidate or release (the audit table speaks of it, so it is left out).
+
+    ``sums`` spares reading the files again when they were just summed.
+    """
     digest = hashlib.sha256()
-    for path in sorted((folder / "parquet").glob("*.parquet")):
-        if path.stem != AUDIT_TABLE:
-            digest.update(f"{path.name}:{sha256_file(path)}\n".encode())
+    for name, found in (file_sums(folder) if sums is None else sums).items():
+        table = PurePosixPath(name)
+        if table.parent.name == "parquet" and table.suffix == ".parquet" and table.stem != AUDIT_TABLE:
+            digest.update(f"{table.name}:{found}\n".encode())
     return digest.hexdigest()
 
 
@@ -197,20 +286,28 @@ def _first_comment(sql: str) -> str:
     return " ".join(lines)
 
 
-def audit_candidate(where: Home, manifest: dict[str, Any], run_results: dict[str, Any]) -> list[dict[str, Any]]:
+def controls_of(where: Home, manifest: dict[str, Any], built: Build) -> list[dict[str, Any]]:
+    """Every check of a candidate, made now: what was found on arrival and in the build, and the tables of its two sides measured.
+
+    What blocks is told by the declarations (severity in the manifest, rules in the code), never by what is stored.
+    """
+    from expectations.release import audit, audit_public
+
+    return [
+        *(row | {"exemples": []} for row in built.arrivee),
+        *dbt_controls(manifest, built.resultats),
+        *audit(where.candidate, keys_of(manifest)),
+        *audit_public(where.candidate, public_folder(where), _public_tables(manifest)),
+    ]
+
+
+def audit_candidate(where: Home, manifest: dict[str, Any]) -> list[dict[str, Any]]:
     """Audits the candidate and stores the evidence beside it: ``checks.json`` and the table ``audit_controle``."""
     import polars as pl
 
-    from expectations.release import audit, audit_public
-
+    built = last_build(where)
     public = public_folder(where)
-    arrival = pl.read_parquet(where.landing / "registre" / "controles.parquet").to_dicts()
-    controls = (
-        [row | {"exemples": []} for row in arrival]
-        + dbt_controls(manifest, run_results)
-        + audit(where.candidate, keys_of(manifest))
-        + audit_public(where.candidate, public, _public_tables(manifest))
-    )
+    controls = controls_of(where, manifest, built)
     for folder, shown in ((where.candidate, controls), (public, diffusion.redacted(controls, published_models(manifest)))):
         frame = pl.DataFrame(
             [{name: row[name] for name in AUDIT_COLUMNS} for row in shown],
@@ -220,9 +317,9 @@ def audit_candidate(where: Home, manifest: dict[str, Any], run_results: dict[str
     evidence = {
         "empreinte_candidat": candidate_fingerprint(where.candidate),
         "empreinte_publique": candidate_fingerprint(public),
-        "empreinte_entrees": inputs_fingerprint(where),
-        "mention": mention_of(public),
-        "secret": diffusion.shares(where.candidate),
+        "empreinte_entrees": built.entrees,
+        "empreinte_construction": built.empreinte,
+        **_marks(where),
         "controles": controls,
     }
     (where.candidate / "checks.json").write_text(json.dumps(evidence, ensure_ascii=False, indent=1), encoding="utf-8")
@@ -251,15 +348,20 @@ def mention_of(folder: Path) -> str | None:
     return None
 
 
-def _audit_rows(folder: Path) -> list[list[Any]] | None:
-    """Rows of ``audit_controle`` in ``AUDIT_COLUMNS`` order, sorted; None when the table cannot be read."""
+def _marks(where: Home) -> dict[str, Any]:
+    """What the name, the title and the notes of a release say of it, read in the tables of its candidate."""
+    return {"mention": mention_of(public_folder(where)), "secret": diffusion.shares(where.candidate)}
+
+
+def _audit_rows(folder: Path) -> Counter[tuple[Any, ...]] | None:
+    """Rows of ``audit_controle`` in ``AUDIT_COLUMNS`` order; None when the table cannot be read."""
     import polars as pl
 
     try:
         frame = pl.read_parquet(folder / "parquet" / f"{AUDIT_TABLE}.parquet", columns=list(AUDIT_COLUMNS))
     except (pl.exceptions.PolarsError, OSError):
         return None
-    return sorted(map(list, frame.rows()))
+    return Counter(frame.rows())
 
 
 def blocking_failures(controls: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -270,45 +372,44 @@ def blocking_failures(controls: Iterable[dict[str, Any]]) -> list[dict[str, Any]
     return [c for c in controls if c["bloquant"] and c["resultat"] != "réussi" and c["etape"] != "arrivee"]
 
 
-def verify_evidence(where: Home, manifest: dict[str, Any]) -> dict[str, Any]:
-    """Re-reads the stored evidence against the candidate as it lies on the disk.
+def _told(control: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(control[name] for name in AUDIT_COLUMNS)
 
-    Raises PublicationRefused when a check is missing, failed or broken, or when the bytes are not those audited.
+
+def verify_evidence(where: Home, manifest: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
+    """Makes the evidence again, from both sides of the candidate as they lie on the disk and from its build; returns what is
+    stored, and the sums of the files that it speaks of, exact then public.
+
+    Raises PublicationRefused when a check is missing, undeclared, failed or broken, when what is stored is not what is found,
+    or when the files are not exactly those audited.
     """
-    from expectations.release import expected_checks, expected_public_checks
-
-    public = public_folder(where)
-    path = where.candidate / "checks.json"
+    public, path = public_folder(where), where.candidate / "checks.json"
     if not path.exists():
         raise PublicationRefused("aucun candidat audité : lancer « dk run »")
     try:
         evidence = json.loads(path.read_text(encoding="utf-8"))
-        controls, audited, audited_public = evidence["controles"], evidence["empreinte_candidat"], evidence["empreinte_publique"]
-        rows = sorted([c[name] for name in AUDIT_COLUMNS] for c in controls)
+        controls = evidence["controles"]
+        audited = evidence["empreinte_candidat"], evidence["empreinte_publique"]
+        origin = evidence["empreinte_construction"], evidence["empreinte_entrees"]
+        marks = {"mention": evidence["mention"], "secret": evidence["secret"]}
+        stored = Counter(map(_told, controls))
+        redacted = Counter(map(_told, diffusion.redacted(controls, published_models(manifest))))
     except (ValueError, TypeError, KeyError) as error:
         raise PublicationRefused(f"les preuves du candidat sont illisibles ({path.name}) ; relancer « dk run »") from error
-    if candidate_fingerprint(where.candidate) != audited or candidate_fingerprint(public) != audited_public:
+    sums = _audited_sums(where.candidate, path.name), _audited_sums(public)
+    if (candidate_fingerprint(where.candidate, sums[0]), candidate_fingerprint(public, sums[1])) != audited:
         raise PublicationRefused("le candidat n'est plus celui qui a été audité : ses octets ont changé ; relancer « dk run »")
-    missing = {
-        name
-        for folder, expected in ((where.candidate, tables_of(manifest, False)), (public, tables_of(manifest, True)))
-        for name in {*expected} - {path.stem for path in (folder / "parquet").glob("*.parquet")}
-    }
-    if missing:
-        raise PublicationRefused(f"tables absentes du candidat : {', '.join(sorted(missing))}")
-    # The same evidence lies in two files: a verdict changed or removed in one of them shows.
-    shown = diffusion.redacted(controls, published_models(manifest))
-    if rows != _audit_rows(where.candidate) or sorted([c[n] for n in AUDIT_COLUMNS] for c in shown) != _audit_rows(public):
+    for folder, inside, is_public_side in ((where.candidate, [path], False), (public, [], True)):
+        _same_files(folder, inside, {f"{name}.parquet" for name in tables_of(manifest, is_public_side)})
+    # The same evidence lies in three files: a verdict changed or removed in one of them shows.
+    if stored != _audit_rows(where.candidate) or redacted != _audit_rows(public):
         raise PublicationRefused("les preuves du candidat se contredisent : checks.json et audit_controle diffèrent ; relancer « dk run »")
-    done = {c["controle"] for c in controls if c["etape"] == "entrepot"}
-    absent = [uid for uid in expected_dbt_tests(manifest) if uid not in done]
-    done_candidate = {(c["cible"], c["controle"]) for c in controls if c["etape"] == "candidat"}
-    absent += [f"{t}.{n}" for t, n in expected_checks(keys_of(manifest)) if (t, n) not in done_candidate]
-    done_public = {(c["cible"], c["controle"]) for c in controls if c["etape"] == "diffusion"}
-    absent += [f"{t}.{n}" for t, n in expected_public_checks(_public_tables(manifest)) if (t, n) not in done_public]
-    if absent:
-        raise PublicationRefused(f"{len(absent)} contrôles attendus n'ont pas été faits, dont {', '.join(absent[:3])}")
-    failures = blocking_failures(controls)
+    built = last_build(where)
+    if origin != (built.empreinte, built.entrees):
+        raise PublicationRefused("ce candidat vient d'une autre construction que la dernière ; relancer « dk run »")
+    again = controls_of(where, manifest, built)
+    _same_controls(stored, Counter(map(_told, again)), manifest)
+    failures = blocking_failures(again)
     if failures:
         first = failures[0]
         kinds = "cassé (ni bon ni mauvais)" if first["resultat"] == "cassé" else "échoué"
@@ -316,21 +417,78 @@ def verify_evidence(where: Home, manifest: dict[str, Any]) -> dict[str, Any]:
             f"{len(failures)} contrôle(s) bloquant(s) non réussi(s). Premier : {first['cible']} / {first['controle']} {kinds} : "
             f"{first['pourquoi']} (observé : {first['observe'] or '-'} ; {first['detail'] or '-'})"
         )
-    return evidence
+    if marks != _marks(where):
+        raise PublicationRefused("les preuves du candidat ne disent plus sa mention ou la part de son secret ; relancer « dk run »")
+    return evidence, *sums
+
+
+def _audited_sums(folder: Path, *beside: str) -> dict[str, str]:
+    """Sums of the tables of one side of a candidate, and of the files named ``beside`` them."""
+    return {name: found for name, found in file_sums(folder).items() if name.startswith("parquet/") or name in beside}
+
+
+def _same_files(folder: Path, beside: list[Path], expected: set[str]) -> None:
+    """Raises PublicationRefused unless the tables of one side of a candidate are the ``expected`` files, and no link."""
+    tables = list((folder / "parquet").iterdir())
+    found = {path.name for path in tables}
+    if missing := expected - found:
+        raise PublicationRefused(f"tables absentes du candidat : {', '.join(sorted(missing))}")
+    # A link would let the published bytes change later.
+    links = {path.name for path in (folder, folder / "parquet", *beside, *tables) if path.is_symlink()}
+    if odd := found - expected | links | {path.name for path in tables if not path.is_file()}:
+        raise PublicationRefused(f"fichiers que rien ne déclare dans le candidat : {', '.join(sorted(odd))} ; relancer « dk run »")
+
+
+def _same_controls(stored: Counter[tuple[Any, ...]], again: Counter[tuple[Any, ...]], manifest: dict[str, Any]) -> None:
+    """Raises PublicationRefused unless the stored checks are exactly those that are declared, with what they now find."""
+    names = [Counter(row[:3] for row in rows.elements()) for rows in (stored, again)]
+    done = {row[2] for row in again if row[0] == "entrepot"}
+    absent = [name for _, _, name in names[1] - names[0]] + [uid for uid in expected_dbt_tests(manifest) if uid not in done]
+    if absent:
+        raise PublicationRefused(f"{len(absent)} contrôles attendus n'ont pas été faits, dont {', '.join(absent[:3])}")
+    if odd := list(names[0] - names[1]):
+        raise PublicationRefused(f"{len(odd)} contrôles que rien ne déclare, dont {' / '.join(odd[0])} ; relancer « dk run »")
+    if wrong := list(stored - again):
+        _, cible, controle, resultat, *_ = wrong[0]
+        now = next(row for row in again if row[:3] == wrong[0][:3])
+        raise PublicationRefused(
+            f"les preuves du candidat ne sont pas ce qu'un nouvel examen trouve : {cible} / {controle} y est « {resultat} » "
+            f"({'bloquant' if wrong[0][4] else 'non bloquant'}), l'examen dit « {now[3]} » ({'bloquant' if now[4] else 'non bloquant'}) ; "
+            "relancer « dk run »"
+        )
 
 
 # --- releases ---------------------------------------------------------------------------------------------------
 
 
-def release_ids(where: Home) -> list[str]:
-    """Ids of the releases on disk, oldest first, those of demonstration among the others."""
-    found = [p.name for p in where.releases.glob("*-*-*-*") if p.is_dir() and not p.is_symlink() and RELEASE_ID.fullmatch(p.name)]
-    return sorted(found, key=_age)
+def on_disk(where: Home) -> list[str]:
+    """Ids of all folders that bear the name of a release, oldest first; any other name is nobody's business here."""
+    return sorted((p.name for p in where.releases.glob("*") if RELEASE_ID.fullmatch(p.name) and p.is_dir() and not p.is_symlink()), key=_age)
 
 
 def _age(release_id: str) -> tuple[str, int]:
-    day, rank = RELEASE_ID.fullmatch(release_id).groups()  # type: ignore[union-attr]
-    return day, int(rank)
+    match = RELEASE_ID.fullmatch(release_id)
+    assert match
+    return match.group(1), int(match.group(2))
+
+
+def unfinished(where: Home) -> list[str]:
+    """Ids of the folders that a publication, killed before it switched ``current``, left behind: nobody was pointed to them.
+
+    Ids only grow, a publication always switches, and a rollback writes down what it withdraws: so a later release than the
+    current one, that was not withdrawn, was never published.
+    """
+    link = where.releases / "current"
+    current = Path(os.readlink(link)).name if link.is_symlink() else ""
+    last = _age(current) if RELEASE_ID.fullmatch(current) else ("", 0)
+    listed = _withdrawn_names(where)
+    return [name for name in on_disk(where) if _age(name) > last and name not in listed]
+
+
+def release_ids(where: Home) -> list[str]:
+    """Ids of the published releases on disk, oldest first."""
+    left = set(unfinished(where))
+    return [name for name in on_disk(where) if name not in left]
 
 
 def current_release(where: Home) -> Path | None:
@@ -340,7 +498,7 @@ def current_release(where: Home) -> Path | None:
 
 
 def release_folder(where: Home, release_id: str, evaluators: bool = False) -> Path:
-    """The folder of a release on one of its two sides; ``current`` is what the public link says, for both.
+    """The folder of a published release on one of its two sides; ``current`` is what the public link says, for both.
 
     Raises ReleaseError when there is no such release, or when this user may not read that side of it.
     """
@@ -364,6 +522,83 @@ def release_folder(where: Home, release_id: str, evaluators: bool = False) -> Pa
     return folder
 
 
+def faults(folder: Path) -> list[str]:
+    """What is no longer as published in a release: one French sentence per file, none when all is whole."""
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+        expected = {name: found for found, name in (line.split("  ", 1) for line in lines)}
+    except FileNotFoundError:
+        return [f"{SUMS} manque, rien ne prouve les octets"]
+    except (OSError, ValueError):
+        return [f"{SUMS} est illisible, rien ne prouve les octets"]
+    try:
+        found = file_sums(folder)
+    except OSError as error:
+        return [f"{Path(error.filename or folder).name} est illisible ({error.strerror})"]
+    return [
+        *(f"{name} manque" for name in expected if name not in found),
+        *(f"{name} n'a plus les octets publiés" for name in expected if found.get(name, expected[name]) != expected[name]),
+        *(f"{name} n'a pas été publié" for name in found if name not in expected),
+    ]
+
+
+def twin_faults(where: Home, name: str) -> list[str]:
+    """What is no longer as published in the evaluators' side of a release, as ``faults`` says it.
+
+    None for a release made before there were two sides. Raises PermissionError when this user may not read that side.
+    """
+    folder, told = evaluators_folder(where) / name, read_json(where.releases / name / "checks.json") or {}
+    try:
+        os.listdir(folder)
+    except FileNotFoundError:
+        return ["le dossier manque"] if "empreinte_publique" in told else []
+    if wrong := faults(folder):
+        return wrong
+    own = read_json(folder / "checks.json") or {}
+    same = not told or all(own.get(key) == told.get(key) for key in ("empreinte_candidat", "empreinte_publique"))
+    return [] if same else ["ce sont les octets d'une autre publication"]
+
+
+def is_whole(where: Home, name: str) -> bool:
+    """Whether both sides of a release are as published; that of evaluators, as far as this user may read it."""
+    try:
+        return not faults(where.releases / name) and not twin_faults(where, name)
+    except PermissionError:
+        return True
+
+
+def remedy(where: Home, name: str) -> str:
+    """How to mend a release that is no longer as published, in French: it is made again, under another id."""
+    others = [other for other in release_ids(where) if other != name and is_whole(where, other)]
+    current = current_release(where)
+    back = f"« dk rollback {others[-1]} », " if others and current and current.name == name else ""
+    folders = [where.releases / name, *(twin for twin in [evaluators_folder(where) / name] if os.path.isdir(twin))]
+    return f"{back}supprimer {' et '.join(map(str, folders))}, puis « dk run » : les mêmes données sont publiées à nouveau"
+
+
+def recover(where: Home) -> str | None:
+    """Ends what a publication killed before its last step began; returns the id that it put in service, or None.
+
+    Its release had passed the gate and was complete: when the bytes of its two sides still are, only the switch is missing.
+    One that is not whole was never anybody's, and goes, unless nothing tells what is current: then nothing is touched.
+    """
+    reconcile(where)
+    for name in reversed(unfinished(where)):
+        if not faults(where.releases / name) and not twin_faults(where, name):
+            point_current(where, name)
+            return name
+        if current_release(where):
+            _remove(where, name)
+    return None
+
+
+def _remove(where: Home, name: str) -> None:
+    """Removes both sides of a release that nobody was pointed to; the public one, which names it, goes last."""
+    for root in (evaluators_folder(where), where.releases):
+        if (root / name).is_dir():
+            shutil.rmtree(root / name)
+
+
 def point_current(where: Home, release_id: str) -> None:
     """Switches both ``current`` links to a release, each in one atomic step (publication and rollback alike).
 
@@ -380,27 +615,34 @@ def point_current(where: Home, release_id: str) -> None:
         _fsync(root)
 
 
-def reconcile(where: Home) -> None:
-    """Sets the evaluators' side in accord with the public one, after a publication that died between the two.
-
-    A folder whose public twin is not there was never published: it becomes the candidate again, or goes.
-    """
-    root = evaluators_folder(where)
+def orphans(where: Home) -> list[Path]:
+    """Folders of the evaluators' side whose public twin is not there: a publication was killed between the two, or somebody
+    removed the public one."""
+    root, known = evaluators_folder(where), set(on_disk(where))
     if not root.is_dir():
-        return
-    ids = set(release_ids(where))
-    for folder in sorted(root.iterdir()):
-        if folder.is_symlink() or not folder.is_dir() or folder.name in ids:
-            continue
+        return []
+    return [p for p in sorted(root.iterdir()) if RELEASE_ID.fullmatch(p.name) and p.name not in known and p.is_dir() and not p.is_symlink()]
+
+
+def reconcile(where: Home) -> None:
+    """Sets the evaluators' side in accord with the public one, after a publication or a rollback that died between the two.
+
+    A folder whose public twin is not there is of no release. Later than all of them, it is what a publication killed between
+    its two renames left: it becomes the candidate again, unless there is a younger one. Any other goes.
+    """
+    last = max(map(_age, on_disk(where)), default=("", 0))
+    for folder in orphans(where):
         for path in (folder, *folder.rglob("*")):
             path.chmod(0o700 if path.is_dir() else 0o600)
-        if where.candidate.exists() or not RELEASE_ID.fullmatch(folder.name):
+        if where.candidate.exists() or _age(folder.name) < last:
             shutil.rmtree(folder)
         else:
             os.rename(folder, where.candidate)
-    current, link = current_release(where), root / "current"
-    if current and link.is_symlink() and os.readlink(link) != current.name:
-        point_current(where, current.name)
+    current, link = current_release(where), evaluators_folder(where) / "current"
+    if current and RELEASE_ID.fullmatch(current.name):
+        wanted = current.name if (link.parent / current.name).is_dir() else None
+        if wanted != (os.readlink(link) if link.is_symlink() else None):
+            point_current(where, current.name)
 
 
 def ensure_evaluators(where: Home) -> Path:
@@ -435,17 +677,30 @@ def _fsync(path: Path) -> None:
         os.close(handle)
 
 
+def _withdrawn_names(where: Home) -> set[str]:
+    record = where.releases / WITHDRAWN
+    return set(record.read_text(encoding="utf-8", errors="replace").split()) if record.exists() else set()
+
+
 def withdrawn(where: Home) -> list[str]:
     """Ids of the releases that a rollback took out of service, oldest first: no run brings them back by itself."""
-    record = where.releases / WITHDRAWN
-    listed = set(record.read_text(encoding="utf-8").split()) if record.exists() else set()
-    return [name for name in release_ids(where) if name in listed]
+    listed, current = _withdrawn_names(where), current_release(where)
+    # A rollback that died halfway had written its list, and switched nothing.
+    return [name for name in on_disk(where) if name in listed and not (current and name == current.name)]
 
 
-def _fingerprints(folder: Path) -> tuple[str, tuple[str, str]]:
-    """(hash of the inputs, hashes of the exact and of the public data) that a release was published with."""
-    evidence = json.loads((folder / "checks.json").read_text(encoding="utf-8"))
-    return evidence["empreinte_entrees"], _data(evidence)
+def _fingerprints(where: Home, name: str) -> tuple[str | None, tuple[str, str]]:
+    """(hash of the inputs, hashes of the exact and of the public data) that a release was published with.
+
+    With damaged evidence its inputs are not known, and its data are summed again.
+    """
+    public, twin = where.releases / name, evaluators_folder(where) / name
+    try:
+        evidence = json.loads((public / "checks.json").read_text(encoding="utf-8"))
+        return evidence["empreinte_entrees"], _data(evidence)
+    except (OSError, ValueError, TypeError, KeyError):
+        LOG.warning("%s est illisible : « dk doctor » dit comment y remédier", public / "checks.json")
+        return None, (candidate_fingerprint(twin if twin.is_dir() else public), candidate_fingerprint(public))
 
 
 def _data(evidence: dict[str, Any]) -> tuple[str, str]:
@@ -458,17 +713,17 @@ def already_published(where: Home, fingerprint: str) -> bool:
     current = current_release(where)
     if current is None:
         return False
-    if any(_fingerprints(folder)[0] == fingerprint for folder in (current, *(where.releases / name for name in withdrawn(where)))):
+    if any(_fingerprints(where, name)[0] == fingerprint for name in (current.name, *withdrawn(where))):
         return True
-    last = where.candidate / "checks.json"
-    if not last.exists():
+    try:
+        audited = json.loads((where.candidate / "checks.json").read_text(encoding="utf-8"))
+        return (
+            audited["empreinte_entrees"] == fingerprint
+            and _data(audited) == _fingerprints(where, current.name)[1]
+            and not blocking_failures(audited["controles"])
+        )
+    except (OSError, ValueError, TypeError, KeyError):
         return False
-    audited = json.loads(last.read_text(encoding="utf-8"))
-    return (
-        audited["empreinte_entrees"] == fingerprint
-        and _data(audited) == _fingerprints(current)[1]
-        and not blocking_failures(audited["controles"])
-    )
 
 
 def publish(where: Home, today: dt.date | None = None) -> tuple[str, bool]:
@@ -478,31 +733,31 @@ def publish(where: Home, today: dt.date | None = None) -> tuple[str, bool]:
     """
     import duckdb
 
+    recovered = recover(where)
+    if recovered and not where.candidate.exists():
+        return recovered, True
     manifest = load_manifest(where)
-    reconcile(where)
-    evidence = verify_evidence(where, manifest)
+    evidence, exact_sums, public_sums = verify_evidence(where, manifest)
     current = current_release(where)
-    if current and _fingerprints(current)[1] == _data(evidence):
+    if current and _fingerprints(where, current.name)[1] == _data(evidence):
         return current.name, False
     for name in withdrawn(where):
-        if _fingerprints(where.releases / name)[1] == _data(evidence):
+        if _fingerprints(where, name)[1] == _data(evidence):
             raise PublicationRefused(
                 f"ces données sont celles de {name}, retirée du service ; corriger ce qui l'a fait retirer, "
                 f"ou la remettre avec « dk rollback {name} »"
             )
-    day = (today or dt.datetime.now(dt.UTC).date()).isoformat()
-    taken = [rank for date, rank in map(_age, release_ids(where)) if date == day]
-    release_id = f"{'demo-' if evidence['mention'] else ''}{day}-{max(taken, default=0) + 1}"
+    release_id = _next_id(where, today or dt.datetime.now(dt.UTC).date(), evidence["mention"])
     before = evaluators_folder(where) / current.name if current else None
     try:
         root = ensure_evaluators(where)
-        for folder, old, public in (
-            (where.candidate, before if before and before.is_dir() else None, False),
-            (public_folder(where), current, True),
+        for folder, old, public, audited_sums in (
+            (where.candidate, before if before and before.is_dir() else None, False, exact_sums),
+            (public_folder(where), current, True, public_sums),
         ):
             _clean(folder, ("parquet",) if public else ("parquet", "checks.json"))
             shown = diffusion.redacted(evidence["controles"], published_models(manifest)) if public else evidence["controles"]
-            _prepare(folder, old, manifest, evidence | {"controles": shown}, release_id, public)
+            _prepare(folder, old, manifest, evidence | {"controles": shown}, release_id, public, audited_sums)
         _close(where.candidate, root)
         os.rename(where.candidate, root / release_id)
         os.rename(public_folder(where), where.releases / release_id)
@@ -517,6 +772,15 @@ def publish(where: Home, today: dt.date | None = None) -> tuple[str, bool]:
     return release_id, True
 
 
+def _next_id(where: Home, today: dt.date, mention: str | None) -> str:
+    """Id of the next release: later than all those on disk, even when the clock went back since the last one."""
+    link = where.releases / "current"
+    pointed = [Path(os.readlink(link)).name] if link.is_symlink() else []  # a folder removed by hand had its id
+    day, rank = max((_age(name) for name in (*on_disk(where), *pointed) if RELEASE_ID.fullmatch(name)), default=("", 0))
+    release_id = f"{day}-{rank + 1}" if day >= today.isoformat() else f"{today.isoformat()}-1"
+    return f"demo-{release_id}" if mention else release_id
+
+
 def _clean(folder: Path, kept: tuple[str, ...]) -> None:
     """Removes what an earlier attempt, stopped by a crash or a full disk, left beside the audited files."""
     for path in folder.iterdir():
@@ -528,21 +792,30 @@ def _clean(folder: Path, kept: tuple[str, ...]) -> None:
             path.unlink()
 
 
-def _prepare(folder: Path, old: Path | None, manifest: dict[str, Any], evidence: dict[str, Any], release_id: str, public: bool) -> None:
-    """Writes beside the tables of one side all that makes them a release, down to its sums; the last thing it does is read
-    those files for personal data. Raises PublicationRefused when one of them tells of a person."""
+def _prepare(
+    folder: Path, old: Path | None, manifest: dict[str, Any], evidence: dict[str, Any], release_id: str, public: bool,
+    audited_sums: dict[str, str],
+) -> None:
+    """Writes beside the tables of one side all that makes them a release, down to its sums.
+
+    ``audited_sums``: sums of the files that the evidence speaks of. Raises PublicationRefused when they are no longer those,
+    or when a file written around them tells of a person.
+    """
     _write_duckdb(folder, manifest, public)
     mention = evidence["mention"]
     (folder / "datapackage.json").write_text(
         json.dumps(datapackage(folder, manifest, release_id, public, mention), ensure_ascii=False, indent=1), encoding="utf-8"
     )
-    (folder / "changes.md").write_text(changes(old, folder, release_id, mention, evidence["secret"]), encoding="utf-8")
+    (folder / "changes.md").write_text(_notes(old, folder, release_id, mention, evidence["secret"]), encoding="utf-8")
     if public:
         (folder / "checks.json").write_text(json.dumps(evidence, ensure_ascii=False, indent=1), encoding="utf-8")
         write_pages(folder, manifest, release_id)
     _refuse_personal_data(folder)
-    sums = [f"{sha256_file(p)}  {p.relative_to(folder).as_posix()}" for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "SHA256SUMS"]
-    (folder / "SHA256SUMS").write_text("\n".join(sums) + "\n", encoding="utf-8")
+    sums = file_sums(folder)
+    around = {"dernier_kilometre.duckdb", "datapackage.json", "changes.md", "checks.json", "dictionnaire.json"} - audited_sums.keys()
+    if {name: found for name, found in sums.items() if name not in around and not name.startswith("pages/")} != audited_sums:
+        raise PublicationRefused("le candidat a changé pendant sa publication ; relancer « dk run »")
+    (folder / SUMS).write_text("".join(f"{found}  {name}\n" for name, found in sums.items()), encoding="utf-8")
     for path in folder.rglob("*"):
         if path.is_file():
             _fsync(path)
@@ -591,6 +864,12 @@ def write_pages(folder: Path, manifest: dict[str, Any], release_id: str) -> None
         raise PublicationRefused(str(error)) from error
 
 
+def _licence(name: str) -> dict[str, str]:
+    """A licence as the standard writes it: an identifier without spaces, with its title and text when they are known."""
+    title, path = LICENCES.get(name, (name, ""))
+    return {"name": re.sub(r"[^A-Za-z0-9._-]+", "-", name), "title": title} | ({"path": path} if path else {})
+
+
 FRICTIONLESS = {"varchar": "string", "bigint": "integer", "integer": "integer", "double": "number", "date": "date", "boolean": "boolean"}
 
 
@@ -599,7 +878,8 @@ def datapackage(folder: Path, manifest: dict[str, Any], release_id: str, public:
     import polars as pl
 
     keys = keys_of(manifest)
-    sources = pl.read_parquet(folder / "parquet" / "dim_source.parquet")
+    rows = pl.read_parquet(folder / "parquet" / "dim_source.parquet").sort("source_id").to_dicts()
+    licences = sorted({name for row in rows for name in row["licence"].split(" ; ")})
     resources = []
     for name, node in sorted(tables_of(manifest, public).items()):
         path = folder / "parquet" / f"{name}.parquet"
@@ -630,12 +910,11 @@ def datapackage(folder: Path, manifest: dict[str, Any], release_id: str, public:
         ),
         "keywords": ["ANCT", "cohésion des territoires", "politiques publiques", *([mention] if mention else [])],
         "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "licenses": [
-            {"name": "LO-2.0", "title": "Licence Ouverte 2.0 (Etalab)", "path": "https://www.etalab.gouv.fr/licence-ouverte-open-licence/"}
-        ],
+        "licenses": [_licence(name) for name in licences],
+        # The standard wants a path to be a text: a source that has no page has no path.
         "sources": [
-            {"title": row["citation"], "path": row["page"], "source_id": row["source_id"], "licence": row["licence"]}
-            for row in sources.sort("source_id").to_dicts()
+            {"title": row["citation"], "source_id": row["source_id"], "licence": row["licence"]} | ({"path": row["page"]} if row["page"] else {})
+            for row in rows
         ],
         "resources": resources,
     }  # fmt: skip
@@ -697,13 +976,16 @@ def compare(old: Path | None, new: Path) -> dict[str, Any]:
     return found
 
 
-def changes(old: Path | None, new: Path, title: str, mention: str | None = None, secret: dict[str, Any] | None = None) -> str:
-    """Release notes in French Markdown, from ``compare``."""
+def changes(
+    old: Path | None, new: Path, title: str, mention: str | None = None, secret: dict[str, Any] | None = None,
+    first: str = "Première publication.",
+) -> str:
+    """Release notes in French Markdown, from ``compare``; ``first`` says why there is nothing to compare with."""
     facts = compare(old, new)
     lines = [f"# Publication {title}", ""]
     if mention:
         lines += [f"**{mention.capitalize()}** : aucune valeur qui en porte la mention n'est réelle.", ""]
-    lines.append(f"Comparée à {old.name}." if old else "Première publication.")
+    lines.append(f"Comparée à {old.name}." if old else first)
     if secret and secret["cellules"]:
         lines += ["", "## Secret statistique (R-SEC)", ""]
         lines.append(
@@ -738,6 +1020,21 @@ def changes(old: Path | None, new: Path, title: str, mention: str | None = None,
     return "\n".join(lines) + "\n"
 
 
+def _notes(old: Path | None, folder: Path, release_id: str, mention: str | None, secret: dict[str, Any]) -> str:
+    """``changes`` of the release to be, which damage to the one before must not prevent."""
+    import duckdb
+
+    try:
+        return changes(old, folder, release_id, mention, secret)
+    except duckdb.Error:
+        wrong = faults(old) if old else []
+        if not old or not wrong:
+            raise
+        LOG.warning("publication %s endommagée (%s) : les changements depuis elle ne sont pas comptés", old.name, wrong[0])
+        without = f"Comparaison impossible avec {old.name}, endommagée depuis sa publication : {wrong[0]}."
+        return changes(None, folder, release_id, mention, secret, without)
+
+
 def _share(value: float) -> str:
     return f"{100 * value:.1f} %".replace(".", ",")
 
@@ -749,15 +1046,17 @@ def _number(value: float | None) -> str:
 def rollback(where: Home, release_id: str) -> str:
     """Points ``current`` back to a release on disk, on both sides, after checking its sums; returns its id.
 
-    The later ones are written down as withdrawn, else the next run would publish the same data again.
+    The later ones are written down as withdrawn, else the next run would publish the same data again. What a killed
+    publication left was never in service: it goes.
     Raises ReleaseError when it does not exist or its bytes are no longer those published.
     """
     folder = release_folder(where, release_id)
+    for title, wrong in ((folder.name, faults(folder)), (f"{folder.name} (version pour évaluateurs)", twin_faults(where, folder.name))):
+        if wrong:
+            raise ReleaseError(f"{title} : {wrong[0]} ; choisir une autre publication")
+    for name in unfinished(where):
+        _remove(where, name)
     reconcile(where)
-    _verify_sums(folder, release_id)
-    twin = evaluators_folder(where) / folder.name
-    if twin.is_dir():
-        _verify_sums(twin, f"{release_id} (version pour évaluateurs)")
     ids = release_ids(where)
     later = ids[ids.index(folder.name) + 1 :]
     out = [name for name in ids if name in {*withdrawn(where), *later} and name != folder.name]
@@ -766,13 +1065,3 @@ def rollback(where: Home, release_id: str) -> str:
     os.replace(temporary, where.releases / WITHDRAWN)
     point_current(where, folder.name)
     return folder.name
-
-
-def _verify_sums(folder: Path, title: str) -> None:
-    sums = folder / "SHA256SUMS"
-    if not sums.is_file():
-        raise ReleaseError(f"{title} : SHA256SUMS manque, rien ne prouve ses octets ; choisir une autre publication")
-    for line in sums.read_text(encoding="utf-8").splitlines():
-        expected, name = line.split("  ", 1)
-        if not (folder / name).is_file() or sha256_file(folder / name) != expected:
-            raise ReleaseError(f"{title} : {name} n'a plus les octets publiés ; choisir une autre publication")

@@ -36,3 +36,13 @@ class Command(_French, click.Command):
 
 class Group(_French, click.Group):
     command_class = Command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from ingestion.declarations import DeclarationError
+        from ingestion.paths import DamagedFile
+        from ingestion.snapshots import SnapshotError
+
+        try:
+            return super().invoke(ctx)
+        except (DamagedFile, DeclarationError, SnapshotError) as error:  # each says which file, and what to do
+            raise Failure(str(error)) from error

@@ -16,7 +16,7 @@ import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ingestion.paths import Home, home
+from ingestion.paths import DamagedFile, Home, home
 from orchestration.impact.interface import Estimand, Estimation, Panel
 
 if TYPE_CHECKING:
@@ -56,10 +56,23 @@ class Register:
         self.path = where.root / "estimations" / "premiers_resultats.jsonl"
         self.today = today or dt.datetime.now(dt.UTC).date()
         self.known: dict[str, dict[str, str]] = {}
-        if self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
+        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+        for rank, line in enumerate(lines, 1):
+            try:
                 entry = json.loads(line)
                 self.known.setdefault(entry["effet"], entry)
+            except (ValueError, TypeError, KeyError) as error:
+                if rank < len(lines) or line.endswith(b"\n"):
+                    raise DamagedFile(
+                        f"{self.path}, ligne {rank} : registre des premiers résultats altéré, rien d'autre ne dit quel plan les a "
+                        "donnés (R-INF) ; restaurer ce fichier depuis une sauvegarde"
+                    ) from error
+                # A crash cut the line while it was written: its result was not published, and it is written again.
+                os.truncate(self.path, self.path.stat().st_size - len(line))
+                return
+        if lines and not lines[-1].endswith(b"\n"):
+            with self.path.open("ab") as stream:
+                stream.write(b"\n")
 
     @staticmethod
     def effect(estimand: Estimand) -> str:
@@ -161,7 +174,7 @@ def _kept(path: Path) -> Estimation | None:
     try:
         with path.open("rb") as stream:
             kept = pickle.load(stream)
-    except (OSError, EOFError, pickle.UnpicklingError, AttributeError, ImportError):
+    except (OSError, EOFError, pickle.UnpicklingError, AttributeError, ImportError, ValueError, LookupError, TypeError):
         return None
     return kept if isinstance(kept, Estimation) else None
 

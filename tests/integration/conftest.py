@@ -209,14 +209,16 @@ def candidat(revision: Revision, tmp_path: Path) -> Home:
 
 @pytest.fixture
 def audit_again(candidat: Home) -> Callable[[], list[dict]]:
-    """Derives the public side of the candidate as it now lies there, and audits both, with the stored dbt results."""
+    """Derives the public side of the candidate as it now lies there, and audits both, with the dbt results that now lie there:
+    a true verdict on changed data."""
     from orchestration import diffusion, release
 
     def audit() -> list[dict]:
         manifest = release.load_manifest(candidat)
-        results = json.loads((candidat.work / "dbt" / "run_results.json").read_text(encoding="utf-8"))
+        record = json.loads((candidat.work / release.BUILD).read_text(encoding="utf-8"))
+        release.record_build(candidat, record["empreinte_entrees"], record["arrivee"])
         diffusion.derive(candidat, release.published_models(manifest), release.keys_of(manifest))
-        return release.audit_candidate(candidat, manifest, results)
+        return release.audit_candidate(candidat, manifest)
 
     return audit
 

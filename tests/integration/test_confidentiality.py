@@ -396,9 +396,8 @@ def exact_cells(where: Home, name: str) -> pl.DataFrame:
 def audited(where: Home) -> list[dict]:
     """Derives and audits the candidate as ``dk run`` does, and returns what did not pass."""
     manifest = release.load_manifest(where)
-    results = json.loads((where.work / "dbt" / "run_results.json").read_text(encoding="utf-8"))
     diffusion.derive(where, release.published_models(manifest), release.keys_of(manifest))
-    return [c for c in release.audit_candidate(where, manifest, results) if c["resultat"] != "réussi"]
+    return [c for c in release.audit_candidate(where, manifest) if c["resultat"] != "réussi"]
 
 
 @pytest.fixture
@@ -578,8 +577,7 @@ def test_public_table_that_shows_a_hidden_cell_refuses(candidat: Home) -> None:
         (candidat.candidate / "parquet" / name).read_bytes()
     )
     manifest = release.load_manifest(candidat)
-    results = json.loads((candidat.work / "dbt" / "run_results.json").read_text(encoding="utf-8"))
-    failed = {c["controle"] for c in release.audit_candidate(candidat, manifest, results) if c["resultat"] != "réussi"}
+    failed = {c["controle"] for c in release.audit_candidate(candidat, manifest) if c["resultat"] != "réussi"}
     assert failed == {"cellule_cachee_montree", "version_anterieure_montree"}
     with pytest.raises(release.PublicationRefused, match="fct_observation / cellule_cachee_montree échoué"):
         release.publish(candidat)

@@ -14,6 +14,7 @@ import pytest
 
 from ingestion.declarations import load_sources
 from ingestion.paths import Home
+from orchestration import release
 from orchestration.cli import main
 from tests.integration.conftest import EMBEDDED_COMMUNES, Revision, Run, dk, succeeded
 
@@ -286,3 +287,32 @@ def test_query_before_the_first_run_says_what_to_do(tmp_path: Path) -> None:
 
 def test_embedded_archive_member_of_the_tests_exists(archive: Path) -> None:
     assert (archive / EMBEDDED_COMMUNES).is_file()
+
+
+def test_a_mirror_between_two_embedded_runs_is_neither_late_nor_lost(copie: Home, archive: Path, tmp_path: Path) -> None:
+    """The embedded archive was not asked for what it does not hold: that stays as the mirror left it, and nothing is late."""
+    import gzip
+
+    communes = json.loads((archive / "etalab_decoupage_administratif" / "pop2016_v0.3.0" / "communes.json").read_bytes())
+    rows = [(c["code"], c.get("population", 0)) for c in communes if c["type"] == "commune-actuelle"]
+    folder = tmp_path / "miroir" / "insee_cog" / "derive_csv"
+    folder.mkdir(parents=True)
+    for name, header in (("cogugaison_exemple_popcom_P12_POP", "CODGEO,P12_POP"), ("pop2015", "DEPCOM,pop2015")):
+        text = "\n".join([header, *(f"{code},{population}" for code, population in rows)])
+        (folder / f"{name}.csv.gz").write_bytes(gzip.compress(text.encode(), 1))
+    state = "select statut, motif, fichiers_retenus from mart_fraicheur where source_id = 'insee__population'"
+    values = "select count(*) as n, sum(valeur) as total from fct_observation where source_id = 'insee__population'"
+
+    def ask(sql: str) -> list[dict]:
+        return json.loads(succeeded(dk(copie.root, "query", sql, "--format", "json")))
+
+    first = release.release_ids(copie)
+    assert ask(state)[0]["statut"] == "non fournie"
+    succeeded(dk(copie.root, "run", "--from", f"mirror:{tmp_path / 'miroir'}", "--only", "insee__population"))
+    second = release.release_ids(copie)
+    assert len(second) == len(first) + 1 and ask(state) == [{"statut": "à jour", "motif": None, "fichiers_retenus": 2}]
+    told = ask(values)
+    assert told[0]["n"] > 60_000
+    output = succeeded(dk(copie.root, "run"))
+    assert "En retard" not in output and "(inchangée)" in output
+    assert release.release_ids(copie) == second and ask(values) == told

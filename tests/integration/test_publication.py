@@ -23,6 +23,7 @@ import pytest
 from ingestion.declarations import load_sources
 from ingestion.paths import Home
 from orchestration import release
+from orchestration.diffusion import redacted
 from tests.integration.conftest import DK, Revision, Run, dk, environment, private_copy, succeeded, unpublish
 
 
@@ -128,6 +129,40 @@ def _add_a_table(where: Home) -> None:
     shutil.copy(where.candidate / "parquet" / "dim_source.parquet", where.candidate / "parquet" / "intrus.parquet")
 
 
+def _add_a_file(where: Home) -> None:
+    (where.candidate / "parquet" / "LISEZMOI.txt").write_text("rien à voir")
+
+
+def _link_a_table(where: Home) -> None:
+    """Same bytes today, and tomorrow those that the owner of the other file wants."""
+    path = where.candidate / "parquet" / "dim_source.parquet"
+    path.rename(where.work / "ailleurs.parquet")
+    path.symlink_to(where.work / "ailleurs.parquet")
+
+
+def _add_a_public_file(where: Home) -> None:
+    (release.public_folder(where) / "parquet" / "LISEZMOI.txt").write_text("rien à voir")
+
+
+def _link_a_public_table(where: Home) -> None:
+    path = release.public_folder(where) / "parquet" / "dim_source.parquet"
+    path.rename(where.work / "ailleurs.parquet")
+    path.symlink_to(where.work / "ailleurs.parquet")
+
+
+def _link_the_public_side(where: Home) -> None:
+    """It would be a link that is put into releases/."""
+    folder = release.public_folder(where)
+    folder.rename(where.work / "ailleurs")
+    folder.symlink_to(where.work / "ailleurs")
+
+
+def _link_the_evidence(where: Home) -> None:
+    path = where.candidate / "checks.json"
+    path.rename(where.work / "ailleurs.json")
+    path.symlink_to(where.work / "ailleurs.json")
+
+
 def _remove_the_audit_table(where: Home) -> None:
     (where.candidate / "parquet" / "audit_controle.parquet").unlink()
 
@@ -198,6 +233,13 @@ def _remove_audit_row(where: Home) -> None:
         (_remove_audit_row, "preuves du candidat se contredisent"),
         (_remove_control_everywhere("entrepot"), "1 contrôles attendus n'ont pas été faits"),
         (_remove_control_everywhere("candidat"), "1 contrôles attendus n'ont pas été faits"),
+        (_remove_control_everywhere("arrivee"), "1 contrôles attendus n'ont pas été faits"),
+        (_add_a_file, r"fichiers que rien ne déclare.*LISEZMOI\.txt"),
+        (_link_a_table, r"fichiers que rien ne déclare.*dim_source\.parquet"),
+        (_add_a_public_file, r"fichiers que rien ne déclare.*LISEZMOI\.txt"),
+        (_link_a_public_table, r"fichiers que rien ne déclare.*dim_source\.parquet"),
+        (_link_the_public_side, r"fichiers que rien ne déclare.*candidat_public"),
+        (_link_the_evidence, r"fichiers que rien ne déclare.*checks\.json"),
     ],
     ids=lambda value: getattr(value, "__qualname__", "").replace(".<locals>", "") or None,
 )
@@ -229,6 +271,195 @@ def test_failed_check_refuses_publication_alone_and_cannot_be_edited_away(
         control["resultat"] = "réussi"
     store(candidat, evidence)
     assert_refused(candidat, "preuves du candidat se contredisent")
+
+
+# --- evidence and candidate changed together --------------------------------------------------------------------
+
+
+def forge(where: Home, change: Callable[[list[dict[str, Any]]], None] = lambda controls: None, **more: Any) -> None:
+    """Whoever can write in work/ makes all of the stored evidence agree with itself and with both sides of the candidate."""
+    evidence = evidence_of(where)
+    change(evidence["controles"])
+    models = release.published_models(release.load_manifest(where))
+    for folder, shown in ((where.candidate, evidence["controles"]), (release.public_folder(where), redacted(evidence["controles"], models))):
+        _write_audit(folder / "parquet" / "audit_controle.parquet", shown)
+    evidence["empreinte_candidat"] = release.candidate_fingerprint(where.candidate)
+    evidence["empreinte_publique"] = release.candidate_fingerprint(release.public_folder(where))
+    store(where, evidence | more)
+
+
+def where_hidden(where: Home) -> Path:
+    """The exact observations of the candidate, of which the public side hides some."""
+    path = where.candidate / "parquet" / "fct_observation.parquet"
+    public = release.public_folder(where) / "parquet" / path.name
+    assert pl.scan_parquet(public).filter(pl.col("statut_valeur") == "secret").select(pl.len()).collect().item() > 100
+    return path
+
+
+def _all_passed(controls: list[dict[str, Any]]) -> None:
+    for control in controls:
+        control["resultat"], control["detail"] = "réussi", ""
+
+
+def _nothing_blocks(controls: list[dict[str, Any]]) -> None:
+    for control in controls:
+        control["bloquant"] = False
+
+
+def _an_undeclared_check(controls: list[dict[str, Any]]) -> None:
+    controls.append(controls[-1] | {"controle": "tout_va_bien"})
+
+
+def _a_check_twice(controls: list[dict[str, Any]]) -> None:
+    controls.append(controls[-1])
+
+
+def _not_one_on_arrival(controls: list[dict[str, Any]]) -> None:
+    controls[:] = [c for c in controls if c["etape"] != "arrivee"]
+
+
+def test_forging_nothing_is_published(candidat: Home) -> None:
+    forge(candidat)
+    assert release.publish(candidat)[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_nothing_blocks, r"un nouvel examen trouve : .* y est « réussi » \(non bloquant\), l'examen dit « réussi » \(bloquant\)"),
+        (_an_undeclared_check, "1 contrôles que rien ne déclare, dont candidat / .* / tout_va_bien"),
+        (_a_check_twice, "1 contrôles que rien ne déclare"),
+        (_not_one_on_arrival, r"\d+ contrôles attendus n'ont pas été faits"),
+    ],
+)
+def test_forged_evidence_of_a_sound_candidate_is_refused(change: Callable[[list], None], reason: str, candidat: Home) -> None:
+    forge(candidat, change)
+    assert_refused(candidat, reason)
+
+
+@pytest.mark.parametrize(
+    "marks", [{"mention": None}, {"mention": "données réelles"}, {"secret": {"cellules": 0, "part_primaire": 0.0, "part_secondaire": 0.0, "niveaux": {}}}]
+)
+def test_forged_mention_or_share_of_the_secret_is_refused(marks: dict[str, Any], candidat: Home) -> None:
+    """They give the release its name and its notes: a demonstration that does not say so would be taken for real."""
+    forge(candidat, **marks)
+    assert_refused(candidat, "ne disent plus sa mention ou la part de son secret")
+
+
+@pytest.mark.parametrize("change", [lambda controls: None, _all_passed, _nothing_blocks])
+def test_public_side_that_shows_a_hidden_cell_with_forged_evidence_is_refused(change: Callable[[list], None], candidat: Home) -> None:
+    exact = where_hidden(candidat)
+    shutil.copyfile(exact, release.public_folder(candidat) / "parquet" / exact.name)
+    forge(candidat, change)
+    assert_refused(candidat, "ne sont pas ce qu'un nouvel examen trouve")
+
+
+@pytest.mark.parametrize("change", [lambda controls: None, _all_passed, _nothing_blocks])
+def test_bad_candidate_with_forged_evidence_is_refused(change: Callable[[list], None], candidat: Home) -> None:
+    """The verdicts of the sound candidate, then better ones, stand beside a candidate that was changed since."""
+    _same_row_twice(candidat)
+    forge(candidat, change)
+    assert_refused(candidat, "ne sont pas ce qu'un nouvel examen trouve")
+
+
+@pytest.mark.parametrize("change", [_all_passed, _nothing_blocks])
+def test_failed_check_forged_into_another_is_refused(
+    change: Callable[[list], None], candidat: Home, audit_again: Callable[[], list[dict]]
+) -> None:
+    _same_row_twice(candidat)
+    assert [c["controle"] for c in release.blocking_failures(audit_again())] == ["cles_en_double"]
+    forge(candidat, change)
+    assert_refused(candidat, "ne sont pas ce qu'un nouvel examen trouve")
+
+
+def test_failed_dbt_test_forged_into_a_passed_one_is_refused(candidat: Home, audit_again: Callable[[], list[dict]]) -> None:
+    path = candidat.work / "dbt" / "run_results.json"
+    results = json.loads(path.read_text(encoding="utf-8"))
+    test = next(r for r in results["results"] if r["unique_id"].startswith("test."))
+    test["status"] = "fail"
+    path.write_text(json.dumps(results), encoding="utf-8")
+    audit_again()
+    forge(candidat, _all_passed)
+    assert_refused(candidat, re.escape(test["unique_id"]) + r" y est « réussi » \(bloquant\), l'examen dit « échoué »")
+
+
+@pytest.mark.parametrize("name", ["run_results", "manifest"])
+def test_results_of_another_build_are_refused(name: str, candidat: Home) -> None:
+    path = candidat.work / "dbt" / f"{name}.json"
+    path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert_refused(candidat, f"{name}.json n'est plus celui de la dernière construction")
+
+
+def test_candidate_of_an_older_build_is_refused(candidat: Home) -> None:
+    record = json.loads((candidat.work / release.BUILD).read_text(encoding="utf-8"))
+    release.record_build(candidat, "0" * 64, record["arrivee"])
+    assert_refused(candidat, "ce candidat vient d'une autre construction que la dernière")
+    forge_inputs = evidence_of(candidat) | {"empreinte_construction": release.last_build(candidat).empreinte}
+    store(candidat, forge_inputs)
+    # The inputs that it says are not those of that build: the next run would think them published.
+    assert_refused(candidat, "ce candidat vient d'une autre construction que la dernière")
+
+
+def test_build_that_died_leaves_nothing_to_publish(candidat: Home) -> None:
+    (candidat.work / release.BUILD).unlink()
+    assert_refused(candidat, r"aucune construction achevée \(construction\.json manque\)")
+    with pytest.raises(release.PublicationRefused, match="aucune construction achevée"):
+        release.write_candidate(candidat, release.load_manifest(candidat))
+
+
+def test_warehouse_that_changed_since_its_tests_makes_no_candidate(candidat: Home) -> None:
+    candidat.warehouse.write_bytes(b"un autre")
+    with pytest.raises(release.PublicationRefused, match=r"entrepot\.duckdb a changé depuis que ses tests ont passé"):
+        release.write_candidate(candidat, release.load_manifest(candidat))
+    assert (candidat.candidate / "checks.json").exists()
+
+
+def test_inputs_are_those_at_the_start_of_the_build(candidat: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A delivery that lands after the build is not in the candidate: its evidence must not say so."""
+    from orchestration import dbt as dbt_runner
+
+    before = release.inputs_fingerprint(candidat)
+    results = json.loads((candidat.work / "dbt" / "run_results.json").read_text(encoding="utf-8"))
+    monkeypatch.setattr(dbt_runner, "build", lambda where: results)
+    assert release.build(candidat) == results
+    state = next((candidat.landing / "etats").glob("*.json"))
+    content = json.loads(state.read_text(encoding="utf-8"))
+    state.write_text(json.dumps(content | {"cle": "une autre livraison"}), encoding="utf-8")
+    release.audit_candidate(candidat, release.load_manifest(candidat))
+    assert evidence_of(candidat)["empreinte_entrees"] == before != release.inputs_fingerprint(candidat)
+    assert release.publish(candidat)[1]
+    # … so that the next run builds it.
+    assert not release.already_published(candidat, release.inputs_fingerprint(candidat))
+
+
+def test_inputs_that_change_during_the_build_refuse_it(candidat: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    from orchestration import dbt as dbt_runner
+
+    def build(where: Home) -> dict[str, Any]:
+        state = next((where.landing / "etats").glob("*.json"))
+        content = json.loads(state.read_text(encoding="utf-8"))
+        state.write_text(json.dumps(content | {"cle": "une autre livraison"}), encoding="utf-8")
+        return {"results": []}
+
+    monkeypatch.setattr(dbt_runner, "build", build)
+    with pytest.raises(dbt_runner.BuildFailed, match="ont changé pendant la construction"):
+        release.build(candidat)
+    assert_refused(candidat, "aucune construction achevée")
+
+
+@pytest.mark.parametrize("flip", [_flip_a_byte, _flip_a_public_byte])
+def test_candidate_that_changes_during_publication_is_refused(
+    flip: Callable[[Home], None], candidat: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = release.changes
+
+    def late(*arguments: Any) -> str:
+        if arguments[1] == (candidat.candidate if flip is _flip_a_byte else release.public_folder(candidat)):
+            flip(candidat)
+        return real(*arguments)
+
+    monkeypatch.setattr(release, "changes", late)
+    assert_refused(candidat, "le candidat a changé pendant sa publication")
 
 
 def test_failed_check_refuses_the_publication_job_of_dagster(candidat: Home, audit_again: Callable[[], list[dict]]) -> None:
@@ -328,14 +559,9 @@ def test_full_disk_leaves_the_release_in_place(
             release.publish(candidat)
     assert current(candidat) == before
     assert_whole(before)
-    if where_it_fails == "point_current":
-        # The release is on disk, whole, and nobody was pointed to it: a rollback to it is all that is missing.
-        (orphan,) = {*release.release_ids(candidat)} - {before.name}
-        assert closed(candidat).name == before.name
-        assert release.rollback(candidat, orphan) == orphan
-    else:
-        name, new = release.publish(candidat)
-        assert new and current(candidat).name == name
+    assert release.release_ids(candidat) == [before.name]
+    name, new = release.publish(candidat)
+    assert new and current(candidat).name == name
     assert_whole(current(candidat))
     assert_whole(closed(candidat))
 
@@ -423,18 +649,169 @@ def test_killed_publication_leaves_the_old_or_the_new_release(point: str, candid
     assert (now != old) == (point == "après la bascule")
     for name in release.release_ids(candidat):
         assert_whole(candidat.releases / name)
-        assert_whole(release.release_folder(candidat, name, evaluators=True))
+        assert_whole(release.evaluators_folder(candidat) / name)
     # Whatever the links say, a reader who asks for the current release gets the same one on both sides.
     assert release.release_folder(candidat, "current", evaluators=True).name == now.name
+    # What nobody was pointed to is not listed, cannot be asked for, and bears no id twice.
+    assert release.release_ids(candidat) == list(dict.fromkeys([old.name, now.name]))
+    roots = (candidat.releases, release.evaluators_folder(candidat))
+    left, twins = ({p.name for p in root.iterdir() if p.is_dir() and not p.is_symlink()} - {old.name, now.name} for root in roots)
+    assert len(left) == (point in AFTER_RENAME[:3])
+    assert len(twins) == (point in ["entre les deux renommages", *AFTER_RENAME[:3]])
+    for name in left:
+        assert name not in succeeded(dk(candidat.root, "releases"))
+        for side in ([], ["--evaluateurs"]):
+            assert dk(candidat.root, "query", "select 1", "--release", name, *side).returncode == 1
     release.reconcile(candidat)
-    assert closed(candidat).name == now.name
-    if point in BEFORE_RENAME:
+    assert closed(candidat).name == now.name and release.orphans(candidat) == []
+    if point != "après la bascule":
         assert release.publish(candidat) == (current(candidat).name, True)
+        assert current(candidat) != old and (not left or {current(candidat).name} == left)
         assert_whole(current(candidat))
         assert_whole(closed(candidat))
 
 
-@pytest.mark.parametrize("point", ["entre les deux renommages", "entre les deux bascules"])
+def test_first_publication_killed_before_its_switch_is_ended_by_the_next(candidat: Home) -> None:
+    only = current(candidat)
+    for root in (candidat.releases, release.evaluators_folder(candidat)):
+        (root / "current").unlink()
+        shutil.rmtree(root / only.name)
+    killed_at("entre le renommage et la bascule", candidat)
+    assert release.current_release(candidat) is None and release.release_ids(candidat) == []
+    name, new = release.publish(candidat)
+    assert new and release.release_ids(candidat) == [name] == [current(candidat).name] == [closed(candidat).name]
+
+
+def spare(where: Home) -> Callable[[], None]:
+    """Keeps a copy of both sides of the candidate; what it returns puts them back."""
+    sides = (where.candidate, release.public_folder(where))
+    for folder in sides:
+        shutil.copytree(folder, where.work / f"autre_{folder.name}")
+
+    def give_back() -> None:
+        for folder in sides:
+            (where.work / f"autre_{folder.name}").rename(folder)
+
+    return give_back
+
+
+def test_candidate_made_since_a_killed_publication_comes_after_it(candidat: Home) -> None:
+    old = current(candidat)
+    give_back = spare(candidat)
+    killed_at("entre le renommage et la bascule", candidat)
+    give_back()
+    # Same data as what was left: that is put in service, and the candidate teaches nothing.
+    name, new = release.publish(candidat)
+    assert not new and current(candidat).name == name != old.name
+    assert release.release_ids(candidat) == [old.name, name]
+
+
+@pytest.mark.parametrize("damage", ["public", "évaluateurs", "sans évaluateurs", "évaluateurs d'une autre"])
+def test_leftover_that_is_not_whole_goes(damage: str, candidat: Home) -> None:
+    old = current(candidat)
+    give_back = spare(candidat)
+    killed_at("entre le renommage et la bascule", candidat)
+    (left,) = release.unfinished(candidat)
+    twin = release.evaluators_folder(candidat) / left
+    if damage == "public":
+        (candidat.releases / left / "changes.md").unlink()
+    elif damage == "évaluateurs":
+        (twin / "parquet" / "secret_cellule.parquet").unlink()
+    else:
+        shutil.rmtree(twin)
+    if damage == "évaluateurs d'une autre":
+        shutil.copytree(closed(candidat), twin)
+    give_back()
+    assert release.publish(candidat) == (left, True), "son numéro est libre"
+    assert release.release_ids(candidat) == [old.name, left]
+    assert_whole(current(candidat))
+    assert_whole(closed(candidat))
+
+
+def test_rollback_drops_what_a_killed_publication_left(deux: Home) -> None:
+    first, second = release.release_ids(deux)
+    day, rank = second.rsplit("-", 1)
+    left = f"{day}-{int(rank) + 1}"
+    roots = (deux.releases, release.evaluators_folder(deux))
+    for root in roots:
+        shutil.copytree(root / second, root / left)
+    assert release.unfinished(deux) == [left]
+    assert dk(deux.root, "rollback", left).returncode == 1
+    succeeded(dk(deux.root, "rollback", first))
+    assert release.release_ids(deux) == [first, second] and release.withdrawn(deux) == [second]
+    assert not any((root / left).exists() for root in roots) and closed(deux).name == first
+
+
+def test_releases_that_a_rollback_withdrew_are_not_taken_for_leftovers(deux: Home) -> None:
+    first, second = release.release_ids(deux)
+    release.rollback(deux, first)
+    assert release.unfinished(deux) == [] and release.recover(deux) is None
+    assert current(deux).name == first and release.release_ids(deux) == [first, second]
+
+
+def test_rollback_that_died_after_writing_its_list_changes_nothing(deux: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = release.release_ids(deux)
+    with monkeypatch.context() as patch:
+        patch.setattr(release, "point_current", _full)
+        with pytest.raises(OSError):
+            release.rollback(deux, first)
+    assert current(deux).name == second and release.withdrawn(deux) == []
+    assert release.release_ids(deux) == [first, second]
+
+
+def test_ids_grow_even_when_the_clock_goes_back(candidat: Home) -> None:
+    import datetime as dt
+
+    old = current(candidat)
+    day = dt.date.fromisoformat(old.name.removeprefix("demo-").rsplit("-", 1)[0])
+    name, new = release.publish(candidat, day - dt.timedelta(days=30))
+    assert (name, new) == (f"demo-{day}-2", True)
+    assert release.unfinished(candidat) == [] and release.release_ids(candidat) == [old.name, name]
+
+
+# --- names that are not those of releases -----------------------------------------------------------------------
+
+ODD = ["2026-01-01-abc", "2026-01-01", "copie-2026-01-01-1", "2026-01-01-1.bak", "a-b-c-d", "2026-1-1-1", "２026-01-01-1", "2026-01-01-1 "]
+
+
+@pytest.fixture
+def encombree(deux: Home) -> Home:
+    for root in (deux.releases, release.evaluators_folder(deux)):
+        for name in ODD:
+            shutil.copytree(root / release.release_ids(deux)[0], root / name)
+    (deux.releases / "2000-01-01-1").write_text("un fichier")
+    (deux.releases / "2000-01-01-2").symlink_to(release.release_ids(deux)[0])
+    return deux
+
+
+def test_folders_with_other_names_are_nobodys_releases(encombree: Home) -> None:
+    first, second = release.release_ids(encombree)
+    assert [line.split()[0].strip("*") or line.split()[1] for line in succeeded(dk(encombree.root, "releases")).splitlines()] == [first, second]
+    for name in [*ODD, "2000-01-01-1", "2000-01-01-2", "retirees", f"{first}/../{second}", f"./{first}"]:
+        for command in (["rollback", name], ["diff", name], ["diff", first, name], ["query", "select 1", "--release", name],
+                        ["explain", "population_municipale", "23096", "--release", name]):  # fmt: skip
+            done = dk(encombree.root, *command)
+            assert done.returncode in (1, 2) and f"pas de publication « {name} »" in done.stderr, (command, done.stderr)
+            assert "Traceback" not in done.stderr
+        assert dk(encombree.root, "query", "select 1", "--evaluateurs", "--release", name).returncode == 1
+    assert current(encombree).name == second
+    # What is nobody's release is nobody's to remove.
+    release.reconcile(encombree)
+    assert {p.name for p in release.evaluators_folder(encombree).iterdir()} == {*ODD, first, second, "current"}
+
+
+def test_releases_with_and_without_demonstration_are_in_one_order(deux: Home) -> None:
+    first, second = release.release_ids(deux)
+    assert first.startswith("demo-") and second.startswith("demo-")
+    real = first.removeprefix("demo-")
+    for root in (deux.releases, release.evaluators_folder(deux)):
+        (root / first).rename(root / real)
+    assert release.release_ids(deux) == [real, second]
+    assert release.rollback(deux, real) == real == current(deux).name == closed(deux).name
+    assert release.withdrawn(deux) == [second]
+
+
+@pytest.mark.parametrize("point", ["au milieu du fichier DuckDB", "entre les deux renommages", "au milieu de la bascule", "entre les deux bascules"])
 def test_next_run_recovers_from_a_killed_publication(point: str, revision: Revision, tmp_path: Path) -> None:
     where = private_copy(revision.home.root, tmp_path / "dk")
     unpublish(where)
@@ -516,15 +893,22 @@ def test_rollback_refuses_a_release_that_is_not_what_was_published(damage: str, 
     assert current(deux).name == second
 
 
-@pytest.mark.parametrize("damage", ["changed", "missing"])
+@pytest.mark.parametrize("damage", ["changed", "missing", "whole side missing", "that of another release"])
 def test_rollback_refuses_a_damaged_evaluators_side(damage: str, deux: Home) -> None:
     first, second = release.release_ids(deux)
-    path = release.evaluators_folder(deux) / first / "parquet" / "secret_cellule.parquet"
-    content = path.read_bytes()
+    twin = release.evaluators_folder(deux) / first
+    path = twin / "parquet" / "secret_cellule.parquet"
+    content, told = path.read_bytes(), "parquet/secret_cellule.parquet"
     path.unlink()
     if damage == "changed":
         path.write_bytes(content + b"x")
-    with pytest.raises(release.ReleaseError, match=rf"{first} \(version pour évaluateurs\) : parquet/secret_cellule.parquet"):
+    elif damage != "missing":
+        shutil.rmtree(twin)
+        told = "le dossier manque"
+    if damage == "that of another release":
+        shutil.copytree(closed(deux), twin)
+        told = "ce sont les octets d'une autre publication"
+    with pytest.raises(release.ReleaseError, match=rf"{first} \(version pour évaluateurs\) : {told}"):
         release.rollback(deux, first)
     assert current(deux).name == closed(deux).name == second
 
@@ -582,7 +966,7 @@ TYPES = NUMERIC | {pl.String: "string", pl.Date: "date", pl.Boolean: "boolean"}
 def test_datapackage_describes_every_table_and_tells_the_truth(publiee: Path) -> None:
     package = json.loads((publiee / "datapackage.json").read_text(encoding="utf-8"))
     assert package["id"] == publiee.name
-    assert package["licenses"][0]["name"] == "LO-2.0"
+    assert {item["name"] for item in package["licenses"]} == {name for s in load_sources().values() for name in s.licences}
     tables = {p.stem: p for p in (publiee / "parquet").glob("*.parquet")}
     assert [r["name"] for r in package["resources"]] == sorted(tables)
     for resource in package["resources"]:
@@ -600,8 +984,86 @@ def test_datapackage_describes_every_table_and_tells_the_truth(publiee: Path) ->
     assert sum("primaryKey" in r["schema"] for r in package["resources"]) >= 10
     declared = load_sources()
     assert {s["source_id"]: (s["licence"], s["title"]) for s in package["sources"]} == {
-        name: (s.meta.licence, s.meta.citation) for name, s in declared.items()
+        name: (" ; ".join(s.licences), s.meta.citation) for name, s in declared.items()
     }
+    # A source has a path or none at all, never an empty one.
+    assert {s["source_id"]: s["path"] for s in package["sources"] if "path" in s} == {
+        name: s.meta.page for name, s in declared.items() if s.meta.page
+    }
+
+
+# What the Data Package, Data Resource and Table Schema specifications (v1) ask of each property that may stand in ours:
+# https://specs.frictionlessdata.io. Their own text of it needs a package that is not in the lock; these are its rules.
+_NAME = {"type": "string", "pattern": "^[-a-z0-9._/]+$"}
+_TEXT = {"type": "string", "minLength": 1}
+_PATH = {"type": "string", "pattern": r"^(?=^[^./~])(^((?!\.{2}).)*$).*$"}
+_TYPES = [
+    "string", "number", "integer", "boolean", "object", "array", "date", "time", "datetime", "year", "yearmonth", "duration",
+    "geopoint", "geojson", "any",
+]  # fmt: skip
+_LICENCE = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "pattern": "^[-a-zA-Z0-9._]+$"}, "path": _PATH, "title": _TEXT},
+    "anyOf": [{"required": ["name"]}, {"required": ["path"]}],
+}
+_SOURCE = {
+    "type": "object", "required": ["title"], "properties": {"title": _TEXT, "path": _PATH, "email": {"type": "string", "format": "email"}},
+}  # fmt: skip
+_FIELD = {
+    "type": "object", "required": ["name"],
+    "properties": {"name": _TEXT, "type": {"enum": _TYPES}, "title": _TEXT, "description": _TEXT, "format": _TEXT},
+}  # fmt: skip
+_RESOURCE = {
+    "type": "object", "required": ["name", "path"], "not": {"required": ["data"]},
+    "properties": {
+        "name": _NAME, "path": _PATH, "profile": _TEXT, "title": _TEXT, "description": _TEXT, "format": _TEXT,
+        "mediatype": {"type": "string", "pattern": "^(.+)/(.+)$"}, "encoding": _TEXT, "bytes": {"type": "integer", "minimum": 0},
+        "hash": {"type": "string", "pattern": "^([^:]+:[a-fA-F0-9]+|[a-fA-F0-9]{32}|)$"},
+        "schema": {
+            "type": "object", "required": ["fields"],
+            "properties": {
+                "fields": {"type": "array", "minItems": 1, "items": _FIELD, "uniqueItems": True},
+                "primaryKey": {"type": "array", "minItems": 1, "uniqueItems": True, "items": _TEXT},
+                "missingValues": {"type": "array", "items": {"type": "string"}},
+            },
+        },
+    },
+}  # fmt: skip
+DATA_PACKAGE = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object", "required": ["resources"],
+    "properties": {
+        "profile": {"enum": ["data-package", "tabular-data-package"]}, "name": _NAME, "id": _TEXT, "title": _TEXT, "version": _TEXT,
+        "created": {
+            "type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$",
+        },
+        "licenses": {"type": "array", "minItems": 1, "items": _LICENCE}, "sources": {"type": "array", "minItems": 1, "items": _SOURCE},
+        "resources": {"type": "array", "minItems": 1, "items": _RESOURCE},
+    },
+}  # fmt: skip
+
+
+def breaches(package: dict[str, Any]) -> list[str]:
+    """Where a descriptor departs from the standard, the uniqueness and references that a JSON schema cannot say included."""
+    from jsonschema import Draft202012Validator
+
+    found = [f"{error.json_path} : {error.message}" for error in Draft202012Validator(DATA_PACKAGE).iter_errors(package)]
+    names = [resource["name"] for resource in package["resources"]]
+    found += [f"{name} deux fois" for name in set(names) if names.count(name) > 1]
+    for resource in package["resources"]:
+        fields = [field["name"] for field in resource["schema"]["fields"]]
+        found += [f"{resource['name']} : {key} n'est pas un champ" for key in resource["schema"].get("primaryKey", []) if key not in fields]
+    return found
+
+
+def test_datapackage_follows_the_standard(publiee: Path) -> None:
+    package = json.loads((publiee / "datapackage.json").read_text(encoding="utf-8"))
+    assert breaches(package) == []
+    # … as it would say of a descriptor that does not.
+    for change, where in (
+        ({"sources": [{"title": "t", "path": None}]}, "$.sources[0].path"), ({"licenses": [{"title": "t"}]}, "$.licenses[0]"),
+        ({"resources": [*package["resources"], package["resources"][0]]}, "deux fois"), ({"created": "hier"}, "$.created"),
+    ):  # fmt: skip
+        assert [line for line in breaches(package | change) if where in line], where
 
 
 def test_checks_are_complete_and_true(publiee: Path, embedded: Run) -> None:

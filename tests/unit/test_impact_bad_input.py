@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
+from ingestion.paths import DamagedFile, Home
 from orchestration.impact.engine import estimate
 from orchestration.impact.interface import Estimand, Estimation, Panel
 from orchestration.impact.preparation import prepare
+from orchestration.impact.warehouse import Register
 from tests.panels import build, declare, departments, national
 
 METHODES = ("did_echelonne", "did_apparie", "sdid_permutation")
@@ -250,3 +255,23 @@ def test_no_panel_crashes_and_every_refusal_says_why() -> None:
         elif found.inference == "permutation":
             assert found.ligne()["erreur_type"] is None
     assert {"non estimable", "non crédible"} <= statuses
+
+
+def test_register_of_first_results_survives_a_cut_and_names_an_alteration(tmp_path: Path) -> None:
+    """It is what tells a plan that was touched after its result: it cannot be made again from anything else."""
+    first, second = (Register(Home(tmp_path), dt.date(2026, 1, day)) for day in (1, 2))
+    plans = [declare("did_echelonne", estimation_id=name, indicateur_id=name) for name in ("un", "deux")]
+    first.record(plans[0])
+    path = first.path
+    line = path.read_bytes()
+    # Cut while the second line was written, then just before its end.
+    for torn in (line[:50], line.replace(b'"un', b'"trois').rstrip()):
+        path.write_bytes(line + torn)
+        again = Register(Home(tmp_path), dt.date(2026, 1, 2))
+        again.record(plans[1])
+        read = [json.loads(text)["effet"] for text in path.read_text(encoding="utf-8").splitlines()]
+        assert read[0] == second.effect(plans[0]) and read[-1] == second.effect(plans[1])
+        assert again.refusal(plans[0]) is None
+    path.write_bytes(line[:50] + b"\n" + line)
+    with pytest.raises(DamagedFile, match=rf"{path}, ligne 1 : registre .* altéré.*restaurer ce fichier depuis une sauvegarde"):
+        Register(Home(tmp_path))
