@@ -90,15 +90,34 @@ def derive(where: Home, models: dict[str, dict[str, Any]], keys: dict[str, list[
     """
     import duckdb
 
-    exact, public = where.candidate / "parquet", public_folder(where) / "parquet"
-    shutil.rmtree(public.parent, ignore_errors=True)
-    public.mkdir(parents=True)
     with duckdb.connect(config={"threads": 2}) as con:
-        con.execute(f"set temp_directory = '{(where.work / 'tmp').as_posix()}'")
-        for name in models:
-            con.execute(f"create view {name} as select * from read_parquet('{_quoted(exact / f'{name}.parquet')}')")
+        _exact_views(con, where, list(models))
         _decide(con, where, models)
-        con.execute(f"create view {CELLS_TABLE} as select * from read_parquet('{_quoted(exact / f'{CELLS_TABLE}.parquet')}')")
+    return show(where, models, keys, public_folder(where))
+
+
+def _exact_views(con: duckdb.DuckDBPyConnection, where: Home, names: list[str]) -> None:
+    con.execute(f"set temp_directory = '{_quoted(where.work / 'tmp')}'")
+    for name in names:
+        con.execute(f"create view {name} as select * from read_parquet('{_quoted(where.candidate / 'parquet' / f'{name}.parquet')}')")
+
+
+def show(where: Home, models: dict[str, dict[str, Any]], keys: dict[str, list[str]], folder: Path) -> dict[str, int]:
+    """Writes to ``folder`` the public tables that the exact ones and what was decided of their cells give; equal ones give
+    equal bytes. Returns the rows of each.
+
+    Raises SecretError when a table cannot be made public safely.
+    """
+    import duckdb
+    import polars as pl
+
+    exact, public = where.candidate / "parquet", folder / "parquet"
+    shutil.rmtree(folder, ignore_errors=True)
+    public.mkdir(parents=True)
+    told = summary(pl.read_parquet(exact / f"{CELLS_TABLE}.parquet")).drop("primaires", "secondaires")
+    told.write_parquet(public / f"{SECRET_TABLE}.parquet", compression="zstd", statistics=False)
+    with duckdb.connect(config={"threads": 2}) as con:
+        _exact_views(con, where, [*models, CELLS_TABLE])
         con.execute(
             f"create table caches as select mesure_id, territoire_niveau, territoire_code, periode_debut, periode_fin "
             f"from {CELLS_TABLE} where statut in ('primaire', 'secondaire')"
@@ -136,7 +155,7 @@ def _one(con: duckdb.DuckDBPyConnection, sql: str) -> int:
 
 
 def _decide(con: duckdb.DuckDBPyConnection, where: Home, models: dict[str, dict[str, Any]]) -> None:
-    """Writes ``secret_cellule`` and ``audit_secret`` beside the exact tables."""
+    """Writes ``secret_cellule`` and the whole ``audit_secret`` beside the exact tables."""
     import polars as pl
 
     from orchestration.secret import PUBLIE, Regles, secret, vide
@@ -164,9 +183,6 @@ def _decide(con: duckdb.DuckDBPyConnection, where: Home, models: dict[str, dict[
     folder = where.candidate / "parquet"
     found.write_parquet(folder / f"{CELLS_TABLE}.parquet", compression="zstd", statistics=False)
     summary(found).write_parquet(folder / f"{SECRET_TABLE}.parquet", compression="zstd", statistics=False)
-    summary(found).drop("primaires", "secondaires").write_parquet(
-        public_folder(where) / "parquet" / f"{SECRET_TABLE}.parquet", compression="zstd", statistics=False
-    )
 
 
 def _means(con: duckdb.DuckDBPyConnection, where: Home) -> pl.DataFrame:

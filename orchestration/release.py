@@ -417,9 +417,40 @@ def verify_evidence(where: Home, manifest: dict[str, Any]) -> tuple[dict[str, An
             f"{len(failures)} contrôle(s) bloquant(s) non réussi(s). Premier : {first['cible']} / {first['controle']} {kinds} : "
             f"{first['pourquoi']} (observé : {first['observe'] or '-'} ; {first['detail'] or '-'})"
         )
+    _same_public_side(where, manifest, sums[1])
     if marks != _marks(where):
         raise PublicationRefused("les preuves du candidat ne disent plus sa mention ou la part de son secret ; relancer « dk run »")
     return evidence, *sums
+
+
+def _same_public_side(where: Home, manifest: dict[str, Any], sums: dict[str, str]) -> None:
+    """Raises PublicationRefused unless the public tables are, byte for byte, what the exact ones and the decided secret give.
+
+    What the secret decides is not decided again here: that costs more than all the rest of the examination.
+    """
+    import duckdb
+
+    again = where.work / "candidat_public_refait"
+    try:
+        diffusion.show(where, published_models(manifest), keys_of(manifest), again)
+        made = file_sums(again) | {name: found for name, found in sums.items() if Path(name).stem == AUDIT_TABLE}
+    except diffusion.SecretError as error:
+        raise PublicationRefused(str(error)) from error
+    except (OSError, duckdb.IOException) as error:
+        raise _unwritable(error) from error
+    finally:
+        shutil.rmtree(again, ignore_errors=True)
+    if odd := sorted(Path(name).stem for name in made.keys() | sums.keys() if made.get(name) != sums.get(name)):
+        raise PublicationRefused(
+            f"la version publique n'est pas celle que donnent le candidat et le secret statistique : {', '.join(odd)} ; relancer « dk run »"
+        )
+
+
+def _unwritable(error: Exception) -> PublicationRefused:
+    return PublicationRefused(
+        f"écriture impossible pendant la publication ({getattr(error, 'strerror', None) or error}) ; la publication précédente reste en place. "
+        "Libérer de la place sur le disque puis relancer « dk run »"
+    )
 
 
 def _audited_sums(folder: Path, *beside: str) -> dict[str, str]:
@@ -765,10 +796,7 @@ def publish(where: Home, today: dt.date | None = None) -> tuple[str, bool]:
     except (OSError, duckdb.IOException) as error:
         with contextlib.suppress(OSError):
             reconcile(where)
-        raise PublicationRefused(
-            f"écriture impossible pendant la publication ({getattr(error, 'strerror', None) or error}) ; la publication précédente reste en place. "
-            "Libérer de la place sur le disque puis relancer « dk run »"
-        ) from error
+        raise _unwritable(error) from error
     return release_id, True
 
 

@@ -354,6 +354,19 @@ def test_public_side_that_shows_a_hidden_cell_with_forged_evidence_is_refused(ch
     assert_refused(candidat, "ne sont pas ce qu'un nouvel examen trouve")
 
 
+@pytest.mark.parametrize("table", ["mart_contrat", "mart_sur_mesure", "dim_territoire", "audit_secret"])
+def test_public_table_that_the_secret_does_not_give_is_refused(table: str, candidat: Home) -> None:
+    """No check of its own speaks of these: only making the public side again tells."""
+    path = release.public_folder(candidat) / "parquet" / f"{table}.parquet"
+    if table.startswith("mart_"):
+        assert path.read_bytes() != (candidat.candidate / "parquet" / path.name).read_bytes()
+        shutil.copyfile(candidat.candidate / "parquet" / path.name, path)
+    else:
+        pl.read_parquet(path).reverse().write_parquet(path)
+    forge(candidat)
+    assert_refused(candidat, f"la version publique n'est pas celle .* : {table} ;")
+
+
 @pytest.mark.parametrize("change", [lambda controls: None, _all_passed, _nothing_blocks])
 def test_bad_candidate_with_forged_evidence_is_refused(change: Callable[[list], None], candidat: Home) -> None:
     """The verdicts of the sound candidate, then better ones, stand beside a candidate that was changed since."""
