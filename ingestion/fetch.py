@@ -946,7 +946,7 @@ class Live(Transport):
         if live.protocole == "data_gouv":
             resource = self._resource(label, live, chemin, remedy)
             address = self._address(live.model_copy(update={"ressource": resource.id}))
-            return Ask(label, address, limit, remedy, hosts, resource.announced)
+            return Ask(label, address, limit, remedy, hosts, announced=resource.announced)
         if live.protocole == "melodi":
             url = f"{self.bases['melodi'].rstrip('/')}/melodi/catalog/{quote(live.jeu, safe='')}"
             try:
