@@ -45,7 +45,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     return kept | {"DK_HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"} | more
 
 
-def dk(home: Path, *arguments: str, timeout: float = 120, **more: str) -> subprocess.CompletedProcess[str]:
+def dk(home: Path, *arguments: str, timeout: float = 400, **more: str) -> subprocess.CompletedProcess[str]:
     """Runs ``dk`` to its end; output as text."""
     return subprocess.run(
         [str(DK), *arguments], env=environment(home, **more), capture_output=True, text=True, timeout=timeout

@@ -226,7 +226,7 @@ def test_a_disk_that_fills_while_landing_stops_the_run_and_keeps_the_release(
     before = digests((home.releases / "current").resolve())
     origin = f"mirror:{revision.mirror}"
     done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, origin], env=environment(home.root), capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", FULL_DISK, origin], env=environment(home.root), capture_output=True, text=True, timeout=400
     )
     assert done.returncode == 1
     assert re.search(r"^Erreur : .*etalab__communes : écriture impossible .*No space left.*Libérer de la place.*reste en place", done.stderr, re.S), done.stderr

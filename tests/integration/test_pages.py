@@ -204,7 +204,7 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     if shutil.which("npm") is None or CHROMIUM is None:
         pytest.skip("npm ou Chromium n'est pas installé")
     folder = tmp_path_factory.mktemp("axe")
-    done = subprocess.run(["npm", "pack", f"axe-core@{AXE}", "--silent"], cwd=folder, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(["npm", "pack", f"axe-core@{AXE}", "--silent"], cwd=folder, capture_output=True, text=True, timeout=400)
     if done.returncode:
         pytest.skip("le paquet npm axe-core ne s'obtient pas d'ici")
     with tarfile.open(next(folder.glob("*.tgz"))) as archive:
@@ -232,7 +232,7 @@ def examine(text: str, axe: str, folder: Path) -> dict[str, dict]:
     assert CHROMIUM is not None
     done = subprocess.run(
         [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--proxy-server=127.0.0.1:9", f"--user-data-dir={folder / 'profil'}", "--virtual-time-budget=60000", "--dump-dom", wrapper.as_uri()],
-        capture_output=True, text=True, timeout=180,
+        capture_output=True, text=True, timeout=400,
     )  # fmt: skip
     found = re.search(r'<pre id="resultat">(.*?)</pre>', done.stdout, re.S)
     assert found, done.stderr[-1000:]

@@ -486,7 +486,7 @@ def test_failed_check_refuses_the_publication_job_of_dagster(candidat: Home, aud
         "print(*(e.step_failure_data.error.message for e in done.all_events if e.is_step_failure))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], env=environment(candidat.root), capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", script], env=environment(candidat.root), capture_output=True, text=True, timeout=400
     )
     assert done.stdout.splitlines()[0] == "ECHEC", done.stdout + done.stderr[-2000:]
     assert "fct_observation / cles_en_double échoué" in done.stdout

@@ -803,7 +803,7 @@ def test_loading_the_graph_reads_no_file_of_the_drop_folder(tmp_path: Path) -> N
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("DK_", "DBT_", "DAGSTER_"))}
     done = subprocess.run(
         [sys.executable, "-c", "import orchestration.definitions"], env=environment | {"DK_HOME": str(where.root)},
-        cwd=PROJECT, capture_output=True, text=True, timeout=120,
+        cwd=PROJECT, capture_output=True, text=True, timeout=400,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert (where.depot / "creuse.xlsx").stat().st_atime_ns == before
