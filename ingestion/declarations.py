@@ -40,6 +40,7 @@ LICENCES = {
     "LO-2.0": ("Licence Ouverte 2.0 (Etalab)", "https://www.etalab.gouv.fr/licence-ouverte-open-licence/"),
     "ODbL-1.0": ("Open Database License 1.0", "https://opendatacommons.org/licenses/odbl/1-0/"),
     "MIT": ("Licence MIT", "https://opensource.org/license/mit"),
+    "usage interne": ("Relevés internes : usage de l'ANCT, diffusion par la publication seule", ""),
 }
 
 

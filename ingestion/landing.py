@@ -163,10 +163,10 @@ def _collect(
     )
     transport = carrier(transport, livraison, where)
     if not transport.provides(source, livraison):
-        never = etat(livraison.chemin, ABSENTE, transport.silence, False)
         if livraison.demonstration:
             # Real data replace the demonstration world; they never keep its last version.
-            return [never]
+            return [etat(livraison.chemin, ABSENTE, "la démonstration ne vient qu'avec le transport embarqué", False)]
+        never = etat(livraison.chemin, ABSENTE, transport.silence, False)
         return [as_before(chemin, etat(chemin, A_JOUR)) for chemin in known] or [as_before(livraison.chemin, never)]
     try:
         files = transport.list_files(source, livraison)

@@ -197,14 +197,15 @@ def test_a_before_after_across_the_break_of_dvf_volumes_is_refused(first: Run, t
     ]  # fmt: skip
     assert not found["acv_volumes_avant"][1].startswith("rupture")  # one side of the break: some other reason, or none
 
-    # The same comparison without the rule: a number, and no alarm of the joint test of the years before.
+    # The same comparison without that rule nor the one on other programmes: a number, and no alarm of the joint test of the
+    # years before.
     with duckdb.connect(str(first.home / "work" / "entrepot.duckdb"), read_only=True) as con:
         values = pl.DataFrame(con.sql(
             "select 'acv_prix_m2' as estimation_id, territoire_code as unite_code, cast(year(periode_debut) as integer) as annee, ln(valeur) as valeur "
             "from fct_observation where indicateur_id = 'dvf_mutations' and territoire_niveau = 'commune' and est_derniere_version and valeur > 0"
         ))  # fmt: skip
     plan = replace(declared(tables, "acv_prix_m2"), annees=(2014, 2015, 2016, 2017, 2019, 2020, 2021))
-    blind = estimate(Panel.of(*_inputs("acv_prix_m2", tables["int_unite"], values)), plan, seed=GRAINE)
+    blind = estimate(Panel.of(*_inputs("acv_prix_m2", tables["int_unite"].with_columns(est_mixte=pl.lit(False)), values)), plan, seed=GRAINE)
     assert blind.effet is not None and blind.diagnostics.tendance_p is not None
     assert blind.diagnostics.tendance_p > 0.05
     before = values.filter(pl.col("annee") == 2017)["valeur"].mean()

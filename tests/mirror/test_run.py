@@ -60,7 +60,7 @@ def test_every_value_leads_to_published_bytes(first: Run, ask: Ask) -> None:
 
 def test_no_row_is_lost(ask: Ask) -> None:
     rows = ask("select source_id, lignes_lues, lignes_gardees, lignes_rejetees, lignes_hors_tableau, statut from mart_fraicheur")
-    assert len(rows) == len(load_sources()) == 92
+    assert len(rows) == len(load_sources()) == 104
     for source_id, lues, gardees, rejetees, hors, statut in rows:
         assert lues > 0 and lues == gardees + rejetees + hors, source_id
         assert statut == "à jour", source_id

@@ -62,6 +62,7 @@ initiales as (
 
 select
     actuelles.*,
+    actuelles.indicateur_id || '|' || actuelles.territoire_niveau || '|' || actuelles.territoire_code as cle,
     initiales.valeur as valeur_initiale, initiales.periode_debut as periode_initiale,
     case when initiales.periode_debut < actuelles.periode_debut then actuelles.valeur - initiales.valeur end as evolution
 from actuelles

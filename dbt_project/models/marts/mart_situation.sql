@@ -12,9 +12,9 @@ with comparees as (
     from {{ ref('int_place') }} as places
     inner join {{ ref('int_comparable') }} as lien
         on lien.territoire_niveau = places.territoire_niveau and lien.territoire_code = places.territoire_code
+    -- One key, and not three equalities: an engine that cannot count would else pair all the territories of a level first.
     inner join {{ ref('int_place') }} as pair
-        on pair.indicateur_id = places.indicateur_id and pair.territoire_niveau = places.territoire_niveau
-        and pair.territoire_code = lien.comparable_code
+        on pair.cle = places.indicateur_id || '|' || places.territoire_niveau || '|' || lien.comparable_code
     group by places.indicateur_id, places.territoire_niveau, places.territoire_code
 )
 
