@@ -196,8 +196,15 @@ def unpublish(where: Home) -> None:
 
 
 @pytest.fixture
-def candidat(revision: Revision, tmp_path: Path) -> Home:
-    """A home with one release and one audited candidate that differs from it; enough of it to audit and publish."""
+def candidat(revision: Revision, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A home with one release and one audited candidate that differs from it; enough of it to audit and publish.
+
+    Published from this process it gets two pages of its hundred and sixty: test_pages looks at them all.
+    """
+    from notebooks.kit import render
+
+    every = render.sheets
+    monkeypatch.setattr(render, "sheets", lambda release: list(every(release))[:2])
     assert revision.code == 0, revision.output
     where = private_copy(
         revision.home.root, tmp_path / "dk", "snapshots", "dagster", "lectures", "entrepot.duckdb", "mesures", "etalab__*.parquet"

@@ -195,8 +195,10 @@ def _remove_control_everywhere(etape: str) -> Callable[[Home], None]:
 
     def remove(where: Home) -> None:
         _remove_control(etape)(where)
-        for folder in (where.candidate, release.public_folder(where)):
-            _write_audit(folder / "parquet" / "audit_controle.parquet", evidence_of(where)["controles"])
+        controls = evidence_of(where)["controles"]
+        shown = redacted(controls, release.published_models(release.load_manifest(where)))
+        for folder, rows in ((where.candidate, controls), (release.public_folder(where), shown)):
+            _write_audit(folder / "parquet" / "audit_controle.parquet", rows)
 
     return remove
 
