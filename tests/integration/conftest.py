@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -12,13 +13,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+from filelock import FileLock
 
 from ingestion.declarations import PROJECT
 from ingestion.fetch import ARCHIVE
 from ingestion.paths import Home
 
+Built = TypeVar("Built")
 DK = Path(sys.executable).parent / "dk"
 EMBEDDED_COMMUNES = "etalab_decoupage_administratif/pop2023_v6.0.0/communes.json"
 # Any use of the network raises and leaves its trace in a file, whatever the library that tries.
@@ -76,6 +80,19 @@ def checkout_listing() -> dict[str, tuple[int, int]]:
     return found
 
 
+def once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], Built]) -> Built:
+    """What ``build`` makes in a folder of its own, made once for all the processes of pytest; the others wait for it."""
+    base = factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{root}.lock"):
+        made = root / "fait.pickle"
+        if not made.exists():
+            shutil.rmtree(root, ignore_errors=True)
+            root.mkdir()
+            made.write_bytes(pickle.dumps(build(root)))
+        return pickle.loads(made.read_bytes())
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished embedded run and what it cost: wall seconds, peak bytes of its biggest process."""
@@ -94,7 +111,10 @@ class Run:
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The embedded run, cut off from the network; tests that change its home ask for ``copie`` instead."""
-    root = tmp_path_factory.mktemp("embarque")
+    return once(tmp_path_factory, "embarque", _run_embedded)
+
+
+def _run_embedded(root: Path) -> Run:
     places = {name: root / name for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "cwd")}
     for place in (*places.values(), root / "site"):
         place.mkdir()
@@ -155,9 +175,12 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def revision(embedded: Run, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Revision:
     """After the embedded run, a mirror serves the same files but for the 2023 population of one commune."""
+    return once(tmp_path_factory, "revision", lambda root: _run_revision(root, embedded, archive))
+
+
+def _run_revision(root: Path, embedded: Run, archive: Path) -> Revision:
     import gzip
 
-    root = tmp_path_factory.mktemp("revision")
     home = private_copy(embedded.home.root, root / "dk")
     mirror = root / "miroir"
     for path in archive.rglob("communes.json"):
