@@ -80,7 +80,7 @@ def checkout_listing() -> dict[str, tuple[int, int]]:
     return found
 
 
-def once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], Built]) -> Built:
+def once(factory: pytest.TempPathFactory, name: str, kind: type[Built], build: Callable[[Path], Built]) -> Built:
     """What ``build`` makes in a folder of its own, made once for all the processes of pytest; the others wait for it."""
     base = factory.getbasetemp()
     root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
@@ -89,8 +89,9 @@ def once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], Bui
         if not made.exists():
             shutil.rmtree(root, ignore_errors=True)
             root.mkdir()
-            made.write_bytes(pickle.dumps(build(root)))
-        return pickle.loads(made.read_bytes())
+            made.write_bytes(pickle.dumps(vars(build(root))))
+        # Its fields, not itself: pytest imports this file under a name that other modules do not know.
+        return kind(**pickle.loads(made.read_bytes()))
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Run:
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The embedded run, cut off from the network; tests that change its home ask for ``copie`` instead."""
-    return once(tmp_path_factory, "embarque", _run_embedded)
+    return once(tmp_path_factory, "embarque", Run, _run_embedded)
 
 
 def _run_embedded(root: Path) -> Run:
@@ -175,7 +176,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def revision(embedded: Run, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Revision:
     """After the embedded run, a mirror serves the same files but for the 2023 population of one commune."""
-    return once(tmp_path_factory, "revision", lambda root: _run_revision(root, embedded, archive))
+    return once(tmp_path_factory, "revision", Revision, lambda root: _run_revision(root, embedded, archive))
 
 
 def _run_revision(root: Path, embedded: Run, archive: Path) -> Revision:
