@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import shutil
 import subprocess
 import sys
@@ -13,16 +12,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
-from filelock import FileLock
 
 from ingestion.declarations import PROJECT
 from ingestion.fetch import ARCHIVE
 from ingestion.paths import Home
+from tests.once import once
 
-Built = TypeVar("Built")
 DK = Path(sys.executable).parent / "dk"
 EMBEDDED_COMMUNES = "etalab_decoupage_administratif/pop2023_v6.0.0/communes.json"
 # Any use of the network raises and leaves its trace in a file, whatever the library that tries.
@@ -78,20 +75,6 @@ def checkout_listing() -> dict[str, tuple[int, int]]:
             facts = (path := Path(folder) / name).stat()
             found[path.relative_to(PROJECT).as_posix()] = (facts.st_size, facts.st_mtime_ns)
     return found
-
-
-def once(factory: pytest.TempPathFactory, name: str, kind: type[Built], build: Callable[[Path], Built]) -> Built:
-    """What ``build`` makes in a folder of its own, made once for all the processes of pytest; the others wait for it."""
-    base = factory.getbasetemp()
-    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
-    with FileLock(f"{root}.lock"):
-        made = root / "fait.pickle"
-        if not made.exists():
-            shutil.rmtree(root, ignore_errors=True)
-            root.mkdir()
-            made.write_bytes(pickle.dumps(vars(build(root))))
-        # Its fields, not itself: pytest imports this file under a name that other modules do not know.
-        return kind(**pickle.loads(made.read_bytes()))
 
 
 @dataclass(frozen=True)
