@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,12 +78,12 @@ def checkout_listing() -> dict[str, tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished embedded run and what it cost: wall seconds, peak bytes of its biggest process."""
+    """A finished embedded run and what it cost: seconds of a processor, peak bytes of its biggest process."""
 
     home: Home
     code: int
     output: str
-    seconds: float
+    cpu: float
     peak: int
     network: str
     outside: dict[str, list[str]]
@@ -107,7 +106,7 @@ def _run_embedded(root: Path) -> Run:
     home = root / "dk d'essai {1}"
     trace, output = root / "reseau.txt", root / "sortie.txt"
     proxies = {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY")}
-    before, start = checkout_listing(), time.monotonic()
+    before = checkout_listing()
     with output.open("w", encoding="utf-8") as stream:
         process = subprocess.Popen(
             [str(DK), "run"], cwd=places["cwd"], stdout=stream, stderr=subprocess.STDOUT,
@@ -120,7 +119,7 @@ def _run_embedded(root: Path) -> Run:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     return Run(
-        Home(home), process.returncode, output.read_text(encoding="utf-8"), time.monotonic() - start,
+        Home(home), process.returncode, output.read_text(encoding="utf-8"), usage.ru_utime + usage.ru_stime,
         usage.ru_maxrss * 1024, trace.read_text() if trace.exists() else "",
         {name: sorted(p.relative_to(place).as_posix() for p in place.rglob("*")) for name, place in places.items()},
         before, checkout_listing(),
