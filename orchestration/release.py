@@ -863,12 +863,15 @@ def _refuse_personal_data(folder: Path) -> None:
 
 
 def _write_duckdb(folder: Path, manifest: dict[str, Any], public: bool) -> None:
-    """One read-only convenience file with the tables and their comments; Parquet stays the durable format."""
+    """One read-only convenience file with the tables and their comments; Parquet stays the durable format.
+
+    It is written as DuckDB 1.0 reads it: what evaluators have (R, DBeaver, a command line) is often older than the engine here.
+    """
     import duckdb
 
     path = folder / "dernier_kilometre.duckdb"
     quoted = lambda text: "'" + text.replace("'", "''") + "'"  # noqa: E731
-    with duckdb.connect(str(path), config={"threads": 2}) as con:
+    with duckdb.connect(str(path), config={"threads": 2, "storage_compatibility_version": "v1.0.0"}) as con:
         for name, node in sorted(tables_of(manifest, public).items()):
             con.execute(f"create table {name} as select * from read_parquet({quoted(str(folder / 'parquet' / (name + '.parquet')))})")
             con.execute(f"comment on table {name} is {quoted(node['description'])}")
