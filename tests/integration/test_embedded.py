@@ -255,7 +255,7 @@ def test_sources_lists_each_declared_source_with_its_state(ask: Callable[..., st
 
 def test_releases_and_diff(embedded: Run, revision: Revision) -> None:
     [line] = succeeded(dk(embedded.home.root, "releases")).splitlines()
-    assert line.startswith("* 2") and "25 tables" in line
+    assert line.startswith("* 2") and "28 tables" in line
     old, new = succeeded(dk(revision.home.root, "releases")).splitlines()
     assert (old[0], new[0]) == (" ", "*")
     notes = succeeded(dk(revision.home.root, "diff", old.split()[0]))

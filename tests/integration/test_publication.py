@@ -24,6 +24,7 @@ from ingestion.declarations import load_sources
 from ingestion.paths import Home
 from orchestration import release
 from orchestration.diffusion import redacted
+from orchestration.notes import REVISION
 from tests.integration.conftest import DK, Revision, Run, dk, environment, private_copy, succeeded, unpublish
 
 
@@ -1163,7 +1164,7 @@ def test_same_snapshots_give_the_same_bytes(
     blobs = [{p.name for p in (h.snapshots / "blobs").rglob("*") if p.is_file()} for h in (where, embedded.home)]
     assert blobs[0] == blobs[1] and len(blobs[0]) > 50
     sums = [{p.name: release.sha256_file(p) for p in (f / "parquet").iterdir()} for f in (current(where), publiee)]
-    assert len(sums[0]) == 25 and sums[0] == sums[1]
+    assert len(sums[0]) == 28 and sums[0] == sums[1]
 
 
 # --- a producer that changes a value without a word -------------------------------------------------------------
@@ -1173,10 +1174,11 @@ def test_silent_revision_is_published_with_both_values(revision: Revision) -> No
     assert revision.code == 0, revision.output
     notes = (revision.home.releases / "current" / "changes.md").read_text(encoding="utf-8")
     assert (
-        f"- population_municipale, commune {revision.commune}, 2023-01-01 : {revision.avant} → {revision.apres} (etalab__communes)"
+        f"- population_municipale, commune {revision.commune}, 2023-01-01 : {revision.avant} → {revision.apres} (etalab__communes ; {REVISION})"
         in notes
     )
-    assert "| population_municipale | 0 | 0 | 7 |" in notes, "la commune et les six territoires qui l'englobent"
+    assert f"- 7 valeurs déjà publiées ont changé, dans 1 indicateur : {REVISION} (7)." in notes
+    assert f"| Population municipale (`population_municipale`) | 0 | 0 | 7 | {REVISION} |" in notes, "la commune et les six territoires qui l'englobent"
     assert re.search(r"national FR, 2023-01-01 : 68350798 → 68350805 ", notes)
 
 
