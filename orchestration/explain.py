@@ -75,8 +75,11 @@ def _indicator(con: Any, indicateur: str) -> dict[str, Any]:
     found = _rows(con, "select * from dim_indicateur where indicateur_id = ?", indicateur)
     if found:
         return found[0]
-    names = [r["indicateur_id"] for r in _rows(con, "select indicateur_id from dim_indicateur order by 1")]
-    near = difflib.get_close_matches(indicateur, names, n=4, cutoff=0.4)
+    # People name an indicator by its identifier, nearly, or by the words that pages show.
+    labels = {r["indicateur_id"]: r["libelle"].casefold() for r in _rows(con, "select indicateur_id, libelle from dim_indicateur order by 1")}
+    said = indicateur.casefold()
+    worded = [name for name, label in labels.items() if said in label or label in difflib.get_close_matches(said, labels.values(), n=3, cutoff=0.7)]
+    near = list(dict.fromkeys([*difflib.get_close_matches(said, labels, n=4, cutoff=0.6), *worded]))[:4]
     raise ExplainError(
         f"aucun indicateur ne s'appelle « {indicateur} »"
         + (f" ; s'en approchent : {', '.join(near)}" if near else "")

@@ -395,7 +395,11 @@ def test_successors_lead_to_communes_of_today_and_share_everyone(folder: Path) -
     assert shares.height > 100 and shares["part"].sub(1).abs().max() < 1e-9
 
 
-def test_an_unknown_indicator_names_the_nearest_ones(embedded: Run) -> None:
-    done = dk(embedded.home.root, "explain", "population_municipal", "23")
+@pytest.mark.parametrize(
+    ("asked", "first"),
+    [("population_municipal", "population_municipale"), ("Taux de chomage", "taux_chomage"), ("médecins", "bpe_medecins_generalistes")],
+)
+def test_an_unknown_indicator_names_the_nearest_ones(asked: str, first: str, embedded: Run) -> None:
+    done = dk(embedded.home.root, "explain", asked, "23")
     assert done.returncode == 2
-    assert done.stderr.startswith("Erreur : aucun indicateur ne s'appelle « population_municipal » ; s'en approchent : population_municipale")
+    assert done.stderr.startswith(f"Erreur : aucun indicateur ne s'appelle « {asked} » ; s'en approchent : {first}")
