@@ -320,7 +320,7 @@ def test_a_query_neither_writes_nor_looks_outside(sql: str, folder: Path, tmp_pa
 
 def test_a_release_removed_or_rolled_back_under_its_readers_harms_nothing(copie: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = (copie.releases / "current").resolve()
-    counts = "select (select count(*) from fct_observation), (select sum(hash(territoire_code)) from bridge_territoire)"
+    counts = "select (select count(*) from fct_observation), (select count(distinct membre_code) from bridge_territoire)"
     with guarded.opened(folder, 60, 500) as before:
         expected = before.frame(counts).row(0)
     # A long question begins in another process, as evaluators' do, then the folder goes.
@@ -392,7 +392,7 @@ def test_successors_lead_to_communes_of_today_and_share_everyone(folder: Path) -
     today = pl.read_parquet(folder / "parquet" / "dim_territoire.parquet").filter(pl.col("est_pivot"), territoire_niveau="commune")
     assert passed.join(today, left_on="commune_code", right_on="territoire_code", how="anti").is_empty()
     shares = passed.group_by("cog_annee", "ancien_code").agg(pl.col("part").sum())
-    assert shares.height > 100 and shares["part"].sub(1).abs().max() < 1e-9
+    assert shares.height > 100 and (shares["part"] - 1).abs().max() < 1e-9
 
 
 @pytest.mark.parametrize(
