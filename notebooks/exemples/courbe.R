@@ -1,7 +1,6 @@
 # R, sans aucun paquet : la population municipale d'un département, lue dans un CSV sorti par « dk export ».
 #
-#   dk export fct_observation --where "indicateur_id = 'population_municipale' and territoire_niveau = 'departement'
-#                                      and est_derniere_version" --out population.csv
+#   dk export fct_observation --out population.csv --where "indicateur_id = 'population_municipale' and territoire_niveau = 'departement' and est_derniere_version"
 #   Rscript notebooks/exemples/courbe.R population.csv 23
 #
 # colClasses garde les zéros de tête des codes (01, 2A). Les Parquet de la publication se lisent aussi tels quels, avec le

@@ -212,7 +212,10 @@ def test_query_gives_the_same_rows_in_every_form(
 
 
 def test_query_table_shows_every_digit_of_a_population(ask: Callable[..., str], rows: Callable[[str], list[tuple]]) -> None:
-    sql = "select valeur from fct_observation where territoire_niveau = 'national' and year(periode_debut) = 2023"
+    sql = (
+        "select valeur from fct_observation where indicateur_id = 'population_municipale' and territoire_niveau = 'national' "
+        "and year(periode_debut) = 2023"
+    )
     [(value,)] = rows(sql)
     assert ask("query", sql).split()[1] == f"{value:.0f}"
 
@@ -255,7 +258,7 @@ def test_sources_lists_each_declared_source_with_its_state(ask: Callable[..., st
 
 def test_releases_and_diff(embedded: Run, revision: Revision) -> None:
     [line] = succeeded(dk(embedded.home.root, "releases")).splitlines()
-    assert line.startswith("* 2") and "28 tables" in line
+    assert line.startswith("* demo-2") and "28 tables" in line
     old, new = succeeded(dk(revision.home.root, "releases")).splitlines()
     assert (old[0], new[0]) == (" ", "*")
     notes = succeeded(dk(revision.home.root, "diff", old.split()[0]))

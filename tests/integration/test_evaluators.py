@@ -325,7 +325,7 @@ def test_a_release_removed_or_rolled_back_under_its_readers_harms_nothing(copie:
         expected = before.frame(counts).row(0)
     # A long question begins in another process, as evaluators' do, then the folder goes.
     long = subprocess.Popen(
-        [str(DK), "query", "select count(*) as n from range(300000) a, range(20000) b where a.range + b.range = (select count(*) from dim_source)", "--format", "csv"],
+        [str(DK), "query", "select count(*) as n from range(100000) a, range(20000) b where a.range + b.range = (select count(*) from dim_source)", "--format", "csv"],
         env=environment(copie.root), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     with guarded.opened(folder, 60, 500) as reader:
