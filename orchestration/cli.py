@@ -406,7 +406,8 @@ def diff(before: str, after: str, evaluateurs: bool) -> None:
     except release.ReleaseError as error:
         raise Failure(str(error)) from error
     with _reading(old, new):
-        _say(release.changes(old, new, new.name))
+        told = read_json(new / "checks.json") or {}  # without it, what the release says of itself is left out
+        _say(release.changes(old, new, new.name, told.get("mention"), told.get("secret")))
 
 
 @main.command()

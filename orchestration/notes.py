@@ -22,7 +22,7 @@ SECRET = "secret statistique (R-SEC)"
 DEFINITION_CHANGEE = "définition de l'indicateur changée"
 RETIRE = "indicateur retiré du catalogue"
 REGLE = "règle ou programme corrigé (aucun fichier n'a changé)"
-AUTRE = "même fichier : règle corrigée, ou autre source du calcul (population, géographie)"
+AUTRE = "même fichier : règle corrigée, ou autre source du calcul"
 
 
 def compare(old: Path | None, new: Path) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def _values(con: Any, found: dict[str, Any]) -> None:
         f"from avant a full join apres n {on} where a.valeur is distinct from n.valeur or a.statut_valeur is distinct from n.statut_valeur"
     )
     # Without a changed file nothing but a rule or the code can move a figure; with one, the file of another source may.
-    ours = AUTRE if found["sources"] else REGLE
+    ours = f"{AUTRE} ({_first([row[0] for row in found['sources']], 3)})" if found["sources"] else REGLE
     con.execute(
         "create table mouvements as select paires.*, case "
         "when sens = 'ajoutée' and indicateurs_avant.indicateur_id is null then $nouvel_indicateur "
@@ -249,8 +249,8 @@ def _figures(facts: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" et {len(names) - 5} autres" if len(names) > 5 else "")
+def _first(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" et {len(names) - most} autres" if len(names) > most else "")
 
 
 def _spaced(value: int) -> str:

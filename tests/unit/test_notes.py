@@ -49,7 +49,7 @@ def row(value: float | None, **more: Any) -> dict[str, Any]:
         ([row(1)], {"values": [row(2, millesime="2025")], "sources": {"s": "f2"}}, "révisée", notes.LIVRAISON),
         ([row(1)], {"values": [row(2)]}, "révisée", notes.REGLE),
         ([row(1)], {"values": [row(2)], "labels": {"a": "a / c"}}, "révisée", notes.DEFINITION_CHANGEE),
-        ([row(1)], {"values": [row(2)], "sources": {"s": "f1", "autre": "f9"}}, "révisée", notes.AUTRE),
+        ([row(1)], {"values": [row(2)], "sources": {"s": "f1", "autre": "f9"}}, "révisée", f"{notes.AUTRE} (autre)"),
         ([row(1)], {"values": [row(None, statut_valeur="secret")], "sources": {"s": "f2"}}, "révisée", notes.SECRET),
         ([row(1)], {"values": [row(1), row(5, territoire_code="23001", snapshot_sha256="f2")]}, "ajoutée", notes.NOUVEAU_FICHIER),
         ([row(1)], {"values": [row(1), row(5, territoire_code="23001")]}, "ajoutée", notes.REGLE),
