@@ -244,7 +244,6 @@ def _xlsx_sheets(book: Any, reader: Guarded, relation: Any, told: Notice) -> Non
 
     book.set_properties({"title": told.titre, "subject": told.mention or "", "comments": told.a_propos.filter(rubrique="Citation")["texte"][0]})
     bold, day = book.add_format({"bold": True, "bottom": 1}), book.add_format({"num_format": 14})  # 14: the reader's own short date
-    wrapped = book.add_format({"text_wrap": True, "valign": "top"})
     sheet = book.add_worksheet(_name(told))
     _print(sheet, told)
     line = 0
@@ -267,7 +266,8 @@ def _xlsx_sheets(book: Any, reader: Guarded, relation: Any, told: Notice) -> Non
         _print(sheet, told)
         text = _xlsx_text(sheet)
         for place, name in enumerate(frame.columns):
-            sheet.set_column(place, place, 80 if name in ("definition", "texte", "citation") else 28, wrapped)
+            # Not wrapped: rows are already written when their heights would be known, and lines would cover each other.
+            sheet.set_column(place, place, 90 if name in ("definition", "texte", "citation", "adresse") else 28)
         for rank, row in enumerate([tuple(frame.columns), *frame.rows()]):
             for place, value in enumerate(row):
                 if value is not None:
