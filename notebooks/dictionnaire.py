@@ -14,10 +14,12 @@ def _():
     import marimo as mo
     import polars as pl
 
+    from ingestion.declarations import PROJECT
     from notebooks.kit import figures, page
     from notebooks.kit.release import open_release
 
-    return figures, mo, open_release, page, pl
+    exemples = PROJECT / "notebooks" / "exemples"
+    return exemples, figures, mo, open_release, page, pl
 
 
 @app.cell
@@ -62,7 +64,7 @@ def _(release, sujet):
 
 
 @app.cell
-def _(dictionnaire, faits, figures, motifs, page, pl, release, sujet):
+def _(dictionnaire, exemples, faits, figures, motifs, page, pl, release, sujet):
     _tables, _sources = dictionnaire["tables"], dictionnaire["sources"]
     _types = {"varchar": "texte", "integer": "entier", "bigint": "entier", "double": "nombre", "date": "date", "boolean": "oui ou non"}
 
@@ -94,6 +96,11 @@ def _(dictionnaire, faits, figures, motifs, page, pl, release, sujet):
                 pl.DataFrame([{"nom": n, "lien": f"sources-{s['groupe']}.html#{page.slug(n)}", "titre": s["titre"], "producteur": s["producteur"], "colonnes": ", ".join(f"{c['nom']}" + (f" ({c['origine']})" if c["origine"] and c["origine"] != c["nom"] else "") for c in s["colonnes"])} for n, s in _sources.items()]),
                 "Sources et leurs colonnes, avec entre parenthèses le nom que leur donne le producteur",
                 {"nom": "Source", "titre": "Titre", "producteur": "Producteur", "colonnes": "Colonnes"}, links={"nom": "lien"}),
+            page.heading("Exemples prêts à lancer"),
+            page.paragraph("Chacun dit en tête comment le lancer sur le dossier de cette publication."),
+            *(page.fold(f"{_titre} : {_fichier}", page.code((exemples / _fichier).read_text(encoding="utf-8"), _titre)) for _fichier, _titre in (
+                ("cinq_lignes.py", "Refaire un chiffre publié avec Polars"), ("requete.py", "DuckDB depuis Python"),
+                ("requete.sql", "DuckDB en ligne de commande"), ("courbe.R", "R, sans aucun paquet"))),
         )  # fmt: skip
     elif sujet.startswith("table:"):
         _nom = sujet.removeprefix("table:")

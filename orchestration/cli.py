@@ -269,28 +269,25 @@ def _table(frame: Any) -> None:
         click.echo(f"… et {frame.height - LIGNES_MAX} autres lignes ; --format csv les donne toutes", err=True)
 
 
-def _frame(relation: Any) -> Any:
-    """A DuckDB result as a Polars frame that every form can write: one name per column, no nested nor exotic type."""
-    import polars as pl
+def _limits(seconds: float) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options that bound what a reader asks of a release."""
+    timeout = click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=seconds, show_default=True, metavar="SECONDES", help="Temps laissé à la requête.")
+    memory = click.option("--memory", type=click.IntRange(min=50), default=2000, show_default=True, metavar="MO", help="Mémoire laissée à la requête, puis à son résultat.")
+    return lambda command: timeout(memory(command))
 
-    names: list[str] = []
-    for name in relation.columns:
-        rank = sum(other.rsplit("_", 1)[0] == name or other == name for other in names)
-        names.append(f"{name}_{rank + 1}" if name in names else name)
-    odd = [str(kind).split("(")[0] for kind in relation.types]
-    plain = {"BIGINT", "BOOLEAN", "DATE", "DECIMAL", "DOUBLE", "FLOAT", "INTEGER", "SMALLINT", "TIMESTAMP", "TINYINT", "UBIGINT", "UINTEGER", "VARCHAR"}
-    if names == relation.columns and all(kind in plain and "[]" not in str(t) for kind, t in zip(odd, relation.types, strict=True)):
-        return pl.DataFrame(relation)
-    cells = list(zip(*relation.fetchall(), strict=True)) or [()] * len(names)
 
-    def column(kind: str, values: tuple[Any, ...]) -> pl.Series:
-        if kind == "HUGEINT" and all(v is None or -(2**63) <= v < 2**63 for v in values):
-            return pl.Series(values, dtype=pl.Int64)
-        if kind in plain:
-            return pl.Series(values) if any(v is not None for v in values) else pl.Series(values, dtype=pl.String)
-        return pl.Series([None if v is None else str(v) for v in values], dtype=pl.String)
+@contextmanager
+def _asking(folder: Path, timeout: float, memory: int) -> Iterator[Any]:
+    """A release opened for a question that a person wrote; what is wrong with the question is told to that person."""
+    from orchestration import guarded
 
-    return pl.DataFrame([column(kind, values).alias(name) for name, kind, values in zip(names, odd, cells, strict=True)])
+    try:
+        with _reading(folder), guarded.opened(folder, timeout, memory) as reader:
+            yield reader
+    except guarded.QueryError as error:
+        raise Failure(f"requête refusée par DuckDB : {error}", USAGE) from error
+    except guarded.LimitError as error:
+        raise Failure(str(error)) from error
 
 
 @main.command()
@@ -419,34 +416,26 @@ def diff(before: str, after: str, evaluateurs: bool) -> None:
               help="Forme du résultat ; parquet s'écrit sur la sortie standard.")  # fmt: skip
 @click.option("--release", "release_id", default="current", show_default=True, metavar="ID", help="Publication interrogée.")
 @click.option("--evaluateurs", is_flag=True, help="Interroger la version pour évaluateurs habilités, sans secret statistique.")
-def query(sql: str, form: str, release_id: str, evaluateurs: bool) -> None:
+@_limits(60)
+def query(sql: str, form: str, release_id: str, evaluateurs: bool, timeout: float, memory: int) -> None:
     """Interroge une publication, en lecture seule.
+
+    La requête ne peut ni écrire, ni lire un fichier, ni joindre le réseau. Arrêtée faute de temps ou de mémoire, elle
+    rend 1 ; refusée, 2.
 
     \b
     Exemples :
       dk query "show tables"
       dk query "select * from mart_couverture" --format csv > couverture.csv
     """
-    import duckdb
-    import polars as pl
-
     from orchestration import release
 
     try:
         folder = release.release_folder(home(), release_id, evaluateurs)
     except release.ReleaseError as error:
         raise Failure(str(error) if evaluateurs else f"{error}. Lancer « dk run » d'abord ?") from error
-    with _reading(folder), duckdb.connect(str(folder / "dernier_kilometre.duckdb"), read_only=True) as con:
-        # Read-only means the outside too: no file, no extension, no network from a query.
-        con.execute("set enable_external_access = false")
-        con.execute("set lock_configuration = true")
-        try:
-            relation = con.sql(sql)
-            frame = _frame(relation) if relation is not None else pl.DataFrame()
-        except duckdb.Error as error:
-            if not isinstance(error, duckdb.ProgrammingError) and release.faults(folder):
-                raise  # the query is not what is wrong
-            raise Failure(f"requête refusée par DuckDB : {error}", USAGE) from error
+    with _asking(folder, timeout, memory) as reader:
+        frame = reader.frame(sql)
     if form == "table":
         _table(frame)
     elif form == "csv":
@@ -457,6 +446,48 @@ def query(sql: str, form: str, release_id: str, evaluateurs: bool) -> None:
         click.echo(frame.write_json())
     else:
         frame.write_parquet(sys.stdout.buffer)
+
+
+@main.command("export")
+@click.argument("table")
+@click.option("--format", "form", type=click.Choice(["csv", "xlsx", "parquet", "ods"]), default="csv", show_default=True, help="Forme du fichier.")
+@click.option("--where", "condition", default=None, metavar="CONDITION", help="Ne prendre que les lignes qui la vérifient : une condition SQL sur les colonnes de la table.")
+@click.option("--francais", is_flag=True, help="CSV pour un tableur français : « ; », virgule décimale, VRAI et FAUX, marque d'encodage.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FICHIER", help="Où l'écrire ; par défaut TABLE_PUBLICATION.FORMAT dans le dossier courant.")
+@click.option("--release", "release_id", default="current", show_default=True, metavar="ID", help="Publication exportée, dans sa version publique.")
+@_limits(600)
+def export_(table: str, form: str, condition: str | None, francais: bool, out: Path | None, release_id: str, timeout: float, memory: int) -> None:
+    """Sort une table dans un fichier qui dit d'où il vient.
+
+    Le fichier porte le dictionnaire des colonnes et de leurs unités, la publication et sa date, la licence et la citation des
+    sources : en feuilles (xlsx, ods), en métadonnées (parquet), dans un second fichier « …_dictionnaire.csv » (csv).
+
+    \b
+    Exemples :
+      dk export mart_couverture --format xlsx
+      dk export fct_observation --where "indicateur_id = 'population_municipale'" --francais
+    """
+    from orchestration import export, release
+
+    if francais and form != "csv":
+        raise Failure(f"--francais ne concerne que --format csv : un fichier {form} s'ouvre partout de la même façon", USAGE)
+    try:
+        folder = release.release_folder(home(), release_id)
+    except release.ReleaseError as error:
+        raise Failure(f"{error}. Lancer « dk run » d'abord ?") from error
+    path = out or Path(f"{table}_{folder.name}.{form}")
+    try:
+        with _asking(folder, timeout, memory) as reader:
+            rows, files = export.export(reader, folder, table, form, path, condition, francais)
+    except export.ExportError as error:
+        raise Failure(str(error), USAGE) from error
+    except OSError as error:
+        raise Failure(f"{path} : écriture impossible ({error.strerror or error}) ; donner un autre endroit par --out") from error
+    _say(f"{rows} lignes de {table}, publication {folder.name} : {' et '.join(map(str, files))}")
+    if francais:
+        _say('Les codes y sont écrits ="01001" pour que le tableur garde leurs zéros ; un programme lira mieux le CSV sans --francais.')
+    elif form == "csv":
+        _say("Ouvert dans un tableur, ce CSV perdrait les zéros de tête des codes (01001) : prendre --francais, ou --format xlsx.")
 
 
 @main.command()

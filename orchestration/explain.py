@@ -75,8 +75,11 @@ def _indicator(con: Any, indicateur: str) -> dict[str, Any]:
     found = _rows(con, "select * from dim_indicateur where indicateur_id = ?", indicateur)
     if found:
         return found[0]
-    names = [r["indicateur_id"] for r in _rows(con, "select indicateur_id from dim_indicateur order by 1")]
-    near = difflib.get_close_matches(indicateur, names, n=4, cutoff=0.4)
+    # People name an indicator by its identifier, nearly, or by the words that pages show.
+    labels = {r["indicateur_id"]: r["libelle"].casefold() for r in _rows(con, "select indicateur_id, libelle from dim_indicateur order by 1")}
+    said = indicateur.casefold()
+    worded = [name for name, label in labels.items() if said in label or label in difflib.get_close_matches(said, labels.values(), n=3, cutoff=0.7)]
+    near = list(dict.fromkeys([*difflib.get_close_matches(said, labels, n=4, cutoff=0.6), *worded]))[:4]
     raise ExplainError(
         f"aucun indicateur ne s'appelle « {indicateur} »"
         + (f" ; s'en approchent : {', '.join(near)}" if near else "")
@@ -110,16 +113,14 @@ def _territory(con: Any, indicateur: str, territoire: str) -> tuple[str, str]:
         code,
     )
     if not known:
+        # Municipal arrondissements, and communes gone before the first vintage in hand, are known by where they went only.
+        if moved := _successors(con, code):
+            raise ExplainError(f"{code} n'est pas, ou plus, un code de commune de cette publication. {_now(indicateur, 'commune', moved)}")
         raise ExplainError(
             f"aucun territoire ne porte le code {code} dans les millésimes en main ; un code garde ses zéros de tête (01001, 2A004)"
         )
-    old = [k for k in known if not k["au_pivot"]]
-    if len(old) == len(known):
-        first = old[0]
-        raise ExplainError(
-            f"{code} ({first['nom']}) est un code d'un ancien millésime : il n'existe plus après le COG {first['dernier']}. Cette "
-            "publication s'exprime dans le millésime le plus récent ; chercher la commune où il est entré."
-        )
+    if not any(k["au_pivot"] for k in known):
+        raise ExplainError(_gone(con, indicateur, code, known[0]))
     have = _rows(
         con, "select territoire_niveau, count(distinct territoire_code) as n from fct_observation where indicateur_id = ? group by 1 order by 1",
         indicateur,
@@ -129,6 +130,59 @@ def _territory(con: Any, indicateur: str, territoire: str) -> tuple[str, str]:
         f"{indicateur} n'a aucune ligne pour {code} ({', '.join(k['territoire_niveau'] + ' ' + k['nom'] for k in known)}) ; "
         f"il en a à ces niveaux : {levels_text}"
     )
+
+
+def _gone(con: Any, indicateur: str, code: str, last: dict[str, Any]) -> str:
+    """What became of a territory of an older vintage: where its communes are now, and what to ask instead.
+
+    A commune is told by the published successors; any other territory by where the communes that it last had are today.
+    """
+    niveau = last["territoire_niveau"]
+    found = _successors(con, code) if niveau == "commune" else _heirs(con, niveau, code, last["dernier"])
+    begin = f"{code} ({last['nom']}, {niveau}) est un code d'un ancien millésime : il n'existe plus après le COG {last['dernier']}. "
+    if not found:
+        return begin + "Cette publication ne dit pas ce qu'il est devenu ; chercher par son nom dans dim_territoire."
+    return begin + _now(indicateur, niveau, found)
+
+
+def _now(indicateur: str, niveau: str, found: list[dict[str, Any]]) -> str:
+    shown = " ; ".join(f"{row['nom']} ({row['code']}{', ' + row['part'] if row['part'] else ''})" for row in found[:5])
+    more = f" ; et {len(found) - 5} autres" if len(found) > 5 else ""
+    return f"Aujourd'hui : {shown}{more}. Demander : dk explain {indicateur} {niveau}:{found[0]['code']}"
+
+
+def _tells_successors(con: Any) -> bool:
+    """False in a release older than the table of successors."""
+    return bool(_rows(con, "select 1 from information_schema.tables where table_name = 'bridge_territoire_successeur'"))
+
+
+def _successors(con: Any, code: str) -> list[dict[str, Any]]:
+    """Communes of today where an old commune went, the biggest part first."""
+    if not _tells_successors(con):
+        return []
+    rows = _rows(
+        con, "select commune_code as code, commune_nom as nom, part from bridge_territoire_successeur where ancien_code = ? and cog_annee = "
+        "(select max(cog_annee) from bridge_territoire_successeur where ancien_code = ?) order by part desc, commune_code",
+        code, code,
+    )  # fmt: skip
+    return [row | {"part": "" if row["part"] == 1 else f"{100 * row['part']:.0f} % de ses habitants"} for row in rows]
+
+
+def _heirs(con: Any, niveau: str, code: str, year: int) -> list[dict[str, Any]]:
+    """Territories of the same level where the communes that one had in a vintage are today, the one with most of them first."""
+    if not _tells_successors(con):
+        return []
+    rows = _rows(
+        con, "with anciens as (select membre_code as code from bridge_territoire where membre_niveau = 'commune' and parent_niveau = ? "
+        "and parent_code = ? and cog_annee = ?), communes as (select code from anciens union select suite.commune_code "
+        "from bridge_territoire_successeur as suite inner join anciens on anciens.code = suite.ancien_code where suite.cog_annee = ?) "
+        "select place.territoire_code as code, place.territoire_nom as nom, count(distinct communes.code) as n from communes "
+        "inner join bridge_territoire as lien on lien.membre_niveau = 'commune' and lien.membre_code = communes.code and lien.parent_niveau = ? "
+        "inner join dim_territoire as place on place.est_pivot and place.territoire_niveau = lien.parent_niveau "
+        "and place.territoire_code = lien.parent_code and place.cog_annee = lien.cog_annee group by 1, 2 order by 3 desc, 1",
+        niveau, code, year, year, niveau,
+    )  # fmt: skip
+    return [row | {"part": f"{row['n']} commune{'s' * (row['n'] > 1)}"} for row in rows]
 
 
 def _name(con: Any, niveau: str, code: str) -> str:

@@ -30,6 +30,7 @@ from ingestion.declarations import LICENCES, PROJECT
 from ingestion.paths import Home, read_json
 from orchestration import diffusion
 from orchestration.diffusion import evaluators_folder, is_public, public_folder, public_node
+from orchestration.notes import changes
 
 LOG = logging.getLogger("dk")
 AUDIT_TABLE = "audit_controle"
@@ -865,12 +866,15 @@ def _refuse_personal_data(folder: Path) -> None:
 
 
 def _write_duckdb(folder: Path, manifest: dict[str, Any], public: bool) -> None:
-    """One read-only convenience file with the tables and their comments; Parquet stays the durable format."""
+    """One read-only convenience file with the tables and their comments; Parquet stays the durable format.
+
+    It is written as DuckDB 1.0 reads it: what evaluators have (R, DBeaver, a command line) is often older than the engine here.
+    """
     import duckdb
 
     path = folder / "dernier_kilometre.duckdb"
     quoted = lambda text: "'" + text.replace("'", "''") + "'"  # noqa: E731
-    with duckdb.connect(str(path), config={"threads": 2}) as con:
+    with duckdb.connect(str(path), config={"threads": 2, "storage_compatibility_version": "v1.0.0"}) as con:
         for name, node in sorted(tables_of(manifest, public).items()):
             con.execute(f"create table {name} as select * from read_parquet({quoted(str(folder / 'parquet' / (name + '.parquet')))})")
             con.execute(f"comment on table {name} is {quoted(node['description'])}")
@@ -953,103 +957,6 @@ def datapackage(folder: Path, manifest: dict[str, Any], release_id: str, public:
 # --- what changed -----------------------------------------------------------------------------------------------
 
 
-def compare(old: Path | None, new: Path) -> dict[str, Any]:
-    """Differences between two releases: rows by table, observations added, withdrawn, revised, by indicator.
-
-    A producer's silent revision is a new version of a value whose period and territory were already known.
-    """
-    import duckdb
-
-    tables = {p.stem: p for p in sorted((new / "parquet").glob("*.parquet"))}
-    found: dict[str, Any] = {"tables": {}, "indicateurs": [], "revisions": [], "sources": []}
-    with duckdb.connect(config={"threads": 2}) as con:
-
-        def count(path: Path) -> int:
-            row = con.execute("select count(*) from read_parquet(?)", [str(path)]).fetchone()
-            return int(row[0]) if row else 0
-
-        for name, path in tables.items():
-            before = old / "parquet" / path.name if old else None
-            found["tables"][name] = (count(before) if before and before.exists() else 0, count(path))
-        if old is None or not (old / "parquet" / "fct_observation.parquet").exists():
-            return found
-        for side, folder in (("avant", old), ("apres", new)):
-            path = str(folder / "parquet" / "fct_observation.parquet").replace("'", "''")
-            con.execute(
-                f"create view {side} as select indicateur_id, territoire_niveau, territoire_code, periode_debut, periode_fin, "
-                f"valeur, statut_valeur, source_id from read_parquet('{path}') where est_derniere_version"
-            )
-        on = "using (indicateur_id, territoire_niveau, territoire_code, periode_debut, periode_fin)"
-        con.execute(
-            "create table paires as select coalesce(apres.source_id, avant.source_id) as source_id, indicateur_id, territoire_niveau, "
-            "territoire_code, periode_debut, avant.valeur as ancienne, apres.valeur as nouvelle, avant.statut_valeur as ancien_statut, "
-            f"apres.statut_valeur as nouveau_statut from avant full join apres {on} "
-            "where avant.valeur is distinct from apres.valeur or avant.statut_valeur is distinct from apres.statut_valeur"
-        )
-        found["indicateurs"] = con.execute(
-            "select indicateur_id, count(*) filter (where ancien_statut is null) as ajoutees, "
-            "count(*) filter (where nouveau_statut is null) as retirees, "
-            "count(*) filter (where ancien_statut is not null and nouveau_statut is not null) as revisees "
-            "from paires group by 1 order by 1"
-        ).fetchall()
-        found["revisions"] = con.execute(
-            "select indicateur_id, territoire_niveau, territoire_code, periode_debut, ancienne, nouvelle, source_id from paires "
-            "where ancien_statut is not null and nouveau_statut is not null "
-            "order by abs(coalesce(nouvelle, 0) - coalesce(ancienne, 0)) desc, 1, 2, 3, 4 limit 20"
-        ).fetchall()
-        found["sources"] = con.execute(
-            "select source_id, a.dernier_millesime, n.dernier_millesime, a.statut, n.statut, n.motif "
-            "from read_parquet(?) a full join read_parquet(?) n using (source_id) "
-            "where a.snapshot_sha256 is distinct from n.snapshot_sha256 or a.statut is distinct from n.statut order by 1",
-            [str(old / "parquet" / "mart_fraicheur.parquet"), str(new / "parquet" / "mart_fraicheur.parquet")],
-        ).fetchall()
-    return found
-
-
-def changes(
-    old: Path | None, new: Path, title: str, mention: str | None = None, secret: dict[str, Any] | None = None,
-    first: str = "Première publication.",
-) -> str:
-    """Release notes in French Markdown, from ``compare``; ``first`` says why there is nothing to compare with."""
-    facts = compare(old, new)
-    lines = [f"# Publication {title}", ""]
-    if mention:
-        lines += [f"**{mention.capitalize()}** : aucune valeur qui en porte la mention n'est réelle.", ""]
-    lines.append(f"Comparée à {old.name}." if old else first)
-    if secret and secret["cellules"]:
-        lines += ["", "## Secret statistique (R-SEC)", ""]
-        lines.append(
-            f"{secret['cellules']} cellules tirées de relevés internes ; masquées dans la version publique : {_share(secret['part_primaire'])} "
-            f"parce qu'elles sont sensibles, {_share(secret['part_secondaire'])} pour qu'aucune différence ne les rende."
-        )
-        if secret["sans_preuve"]:
-            lines += ["", f"{secret['sans_preuve']} d'entre elles ont été montrées par une publication antérieure : rien ne peut plus les protéger."]
-        lines += ["", "| niveau | cellules | masquées |", "| --- | ---: | ---: |"]
-        lines += [f"| {name} | {level['cellules']} | {_share(level['part_masquee'])} |" for name, level in secret["niveaux"].items()]
-    lines += ["", "## Tables", "", "| table | lignes avant | lignes après |", "| --- | ---: | ---: |"]
-    lines += [f"| {name} | {before} | {after} |" for name, (before, after) in facts["tables"].items()]
-    if old:
-        lines += ["", "## Sources dont la livraison ou l'état a changé", ""]
-        lines += [
-            f"- {source} : {before or 'rien'} → {after or 'rien'} ; {was or '-'} → {now or '-'}{f' ({why})' if why else ''}"
-            for source, before, after, was, now, why in facts["sources"]
-        ] or ["Aucune."]
-        lines += ["", "## Valeurs", ""]
-        if facts["indicateurs"]:
-            lines += ["| indicateur | ajoutées | retirées | révisées |", "| --- | ---: | ---: | ---: |"]
-            lines += [f"| {name} | {a} | {r} | {v} |" for name, a, r, v in facts["indicateurs"]]
-        else:
-            lines.append("Aucune valeur n'a changé.")
-        if facts["revisions"]:
-            lines += ["", "## Révisions : valeurs déjà publiées que leur producteur ou une règle a changées", ""]
-            lines += ["Les vingt plus fortes, en écart absolu.", ""]
-            lines += [
-                f"- {name}, {niveau} {code}, {jour} : {_number(before)} → {_number(after)} ({source})"
-                for name, niveau, code, jour, before, after, source in facts["revisions"]
-            ]
-    return "\n".join(lines) + "\n"
-
-
 def _notes(old: Path | None, folder: Path, release_id: str, mention: str | None, secret: dict[str, Any]) -> str:
     """``changes`` of the release to be, which damage to the one before must not prevent."""
     import duckdb
@@ -1063,14 +970,6 @@ def _notes(old: Path | None, folder: Path, release_id: str, mention: str | None,
         LOG.warning("publication %s endommagée (%s) : les changements depuis elle ne sont pas comptés", old.name, wrong[0])
         without = f"Comparaison impossible avec {old.name}, endommagée depuis sa publication : {wrong[0]}."
         return changes(None, folder, release_id, mention, secret, without)
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.1f} %".replace(".", ",")
-
-
-def _number(value: float | None) -> str:
-    return "sans valeur" if value is None else f"{value:.12g}".replace(".", ",")
 
 
 def rollback(where: Home, release_id: str) -> str:

@@ -48,11 +48,11 @@ figcaption{font-size:.9rem;color:var(--doux);margin-top:.35rem}
 .tableau{overflow-x:auto;margin:.75rem 0}table{border-collapse:collapse;font-size:.92rem;line-height:1.4;width:100%}
 caption{text-align:left;font-weight:600;padding:.25rem 0;max-width:calc(100vw - 2rem)}th,td{border-bottom:1px solid var(--trait);padding:.35rem .6rem;text-align:left;vertical-align:top}
 th[scope=row]{font-weight:400;min-width:11rem}thead th{background:var(--bande);border-bottom:2px solid var(--encre);vertical-align:bottom}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}td.n{white-space:nowrap}
-td.s{white-space:nowrap}details{margin:.5rem 0}summary{cursor:pointer;color:var(--accent);padding:.15rem 0}code{font-size:.85em;overflow-wrap:anywhere}
+td.s{white-space:nowrap}details{margin:.5rem 0}summary{cursor:pointer;color:var(--accent);padding:.15rem 0}code{font-size:.85em;overflow-wrap:anywhere}pre{overflow-x:auto;padding:.75rem;border:1px solid var(--trait)}pre code{overflow-wrap:normal}
 .etat{white-space:nowrap}.bien{color:var(--bien)}.mal{color:var(--mal)}.gris{color:var(--doux)}
 @media(max-width:40rem){th[scope=row]{min-width:8rem;max-width:10rem;overflow-wrap:anywhere}}
 footer{border-top:1px solid var(--trait);margin-top:2.5rem;padding-top:.75rem;padding-bottom:2rem;font-size:.85rem;color:var(--doux)}footer li{margin:.15rem 0;overflow-wrap:anywhere}
-@media print{@page{size:A4;margin:14mm 12mm}html{font-size:9.5pt}nav,.evitement{display:none}header,main,footer{max-width:none;padding:0}
+@media print{pre{white-space:pre-wrap}@page{size:A4;margin:14mm 12mm}html{font-size:9.5pt}nav,.evitement{display:none}header,main,footer{max-width:none;padding:0}
 .tableau{overflow:visible}table{font-size:8.5pt}th,td{padding:.2rem .35rem}th[scope=row]{min-width:0}.etat,td.s{white-space:normal}figure.carte{max-width:22rem}thead{display:table-header-group;break-after:avoid}tr:first-child{break-before:avoid}caption{break-after:avoid}tr{break-inside:avoid}h2,h3{break-after:avoid}
 a{color:inherit;text-decoration:none}summary{color:inherit}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """
@@ -127,6 +127,11 @@ def link(target: str, text: str) -> str:
 def fold(title: str, *blocks: str) -> str:
     """Blocks behind a title that opens without script; on paper as the reader left it on the screen."""
     return f"<details><summary>{escape(title)}</summary>{''.join(blocks)}</details>"
+
+
+def code(text: str, label: str) -> str:
+    """A program to copy, named for those who hear the page; it scrolls by itself, so it takes the focus."""
+    return f'<pre tabindex="0" role="region" aria-label="{_escape(label, quote=True)}"><code>{_escape(text, quote=False)}</code></pre>'
 
 
 def items(texts: Sequence[str], *, html: bool = False) -> str:

@@ -24,6 +24,7 @@ from ingestion.declarations import load_sources
 from ingestion.paths import Home
 from orchestration import release
 from orchestration.diffusion import redacted
+from orchestration.notes import REVISION
 from tests.integration.conftest import DK, Revision, Run, dk, environment, private_copy, succeeded, unpublish
 
 
@@ -1172,10 +1173,13 @@ def test_silent_revision_is_published_with_both_values(revision: Revision) -> No
     assert revision.code == 0, revision.output
     notes = (revision.home.releases / "current" / "changes.md").read_text(encoding="utf-8")
     assert (
-        f"- population_municipale, commune {revision.commune}, 2023-01-01 : {revision.avant} → {revision.apres} (etalab__communes)"
+        f"- population_municipale, commune {revision.commune}, 2023-01-01 : {revision.avant} → {revision.apres} (etalab__communes ; {REVISION})"
         in notes
     )
-    assert "| population_municipale | 0 | 0 | 7 |" in notes, "la commune et les six territoires qui l'englobent"
+    # What rests on the population of the commune moved too; only what its producer published is said to be revised by it.
+    [brief] = [line for line in notes.splitlines() if "déjà publiées ont changé" in line]
+    assert f"{REVISION} (7)" in brief
+    assert f"| Population municipale (`population_municipale`) | 0 | 0 | 7 | {REVISION} |" in notes, "la commune et les six territoires qui l'englobent"
     assert re.search(r"national FR, 2023-01-01 : 68350798 → 68350805 ", notes)
 
 
