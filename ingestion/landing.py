@@ -380,8 +380,9 @@ def land(source: Source, transport: Transport, where: Home, only: frozenset[str]
     declared, listed, rule = source, [] if only else transport.undeclared(source), source.meta.suite
     landing = Landing(source.source_id, [], non_declarees=[] if rule else listed)
     if rule:
-        # What was taken up once stays, whether or not this transport can list it.
-        paths = [*listed, *(s.chemin for s in store.history(source.source_id))]
+        # What was taken up once stays, whether or not this transport can list it. A declared file may follow the rule too.
+        known, told = {item.millesime for item in source.meta.livraisons}, {item.chemin for item in source.meta.livraisons}
+        paths = [*listed, *(s.chemin for s in store.history(source.source_id) if s.millesime not in known and s.chemin not in told)]
         source = source.with_vintages(filter(None, map(rule.read, paths)))
     into = where.work / "telechargements" / source.source_id
     into.mkdir(parents=True, exist_ok=True)
