@@ -409,7 +409,8 @@ def diff(before: str, after: str, evaluateurs: bool) -> None:
     except release.ReleaseError as error:
         raise Failure(str(error)) from error
     with _reading(old, new):
-        _say(release.changes(old, new, new.name))
+        told = read_json(new / "checks.json") or {}
+        _say(release.changes(old, new, new.name, release.mention_of(new), told.get("secret")))
 
 
 @main.command()

@@ -45,8 +45,8 @@ def variables(where: Home) -> list[str]:
     default = int(yaml.safe_load((DBT_DIR / "dbt_project.yml").read_text(encoding="utf-8"))["vars"]["cog_pivot"])
     newest = []
     for name in REFERENTIELS:
-        state = where.landing / "etats" / f"{name}.json"
-        etats = json.loads(state.read_text(encoding="utf-8"))["etats"] if state.exists() else []
+        # Cut or altered, it is written again by the landing that comes before the next build.
+        etats = (read_json(where.landing / "etats" / f"{name}.json") or {"etats": []})["etats"]
         newest.append(max((etat["cog_annee"] or 0 for etat in etats if etat["snapshot_sha256"]), default=0))
     return ["--vars", json.dumps({"cog_pivot": min(newest)})] if min(newest) > default else []
 

@@ -575,8 +575,10 @@ def release_folder(where: Home, release_id: str, evaluators: bool = False) -> Pa
 def faults(folder: Path) -> list[str]:
     """What is no longer as published in a release: one French sentence per file, none when all is whole."""
     try:
-        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
-        expected = {name: found for found, name in (line.split("  ", 1) for line in lines)}
+        text = (folder / SUMS).read_text(encoding="utf-8")
+        if not text.endswith("\n"):
+            raise ValueError("cut")
+        expected = {name: found for found, name in (line.split("  ", 1) for line in text.splitlines())}
     except FileNotFoundError:
         return [f"{SUMS} manque, rien ne prouve les octets"]
     except (OSError, ValueError):

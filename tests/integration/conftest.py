@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from ingestion.declarations import PROJECT
 from ingestion.fetch import ARCHIVE
 from ingestion.paths import Home
+from tests.once import once
 
 DK = Path(sys.executable).parent / "dk"
 EMBEDDED_COMMUNES = "etalab_decoupage_administratif/pop2023_v6.0.0/communes.json"
@@ -78,12 +78,12 @@ def checkout_listing() -> dict[str, tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished embedded run and what it cost: wall seconds, peak bytes of its biggest process."""
+    """A finished embedded run and what it cost: seconds of a processor, peak bytes of its biggest process."""
 
     home: Home
     code: int
     output: str
-    seconds: float
+    cpu: float
     peak: int
     network: str
     outside: dict[str, list[str]]
@@ -94,7 +94,10 @@ class Run:
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The embedded run, cut off from the network; tests that change its home ask for ``copie`` instead."""
-    root = tmp_path_factory.mktemp("embarque")
+    return once(tmp_path_factory, "embarque", Run, _run_embedded)
+
+
+def _run_embedded(root: Path) -> Run:
     places = {name: root / name for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "cwd")}
     for place in (*places.values(), root / "site"):
         place.mkdir()
@@ -103,7 +106,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Run:
     home = root / "dk d'essai {1}"
     trace, output = root / "reseau.txt", root / "sortie.txt"
     proxies = {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY")}
-    before, start = checkout_listing(), time.monotonic()
+    before = checkout_listing()
     with output.open("w", encoding="utf-8") as stream:
         process = subprocess.Popen(
             [str(DK), "run"], cwd=places["cwd"], stdout=stream, stderr=subprocess.STDOUT,
@@ -116,7 +119,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Run:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     return Run(
-        Home(home), process.returncode, output.read_text(encoding="utf-8"), time.monotonic() - start,
+        Home(home), process.returncode, output.read_text(encoding="utf-8"), usage.ru_utime + usage.ru_stime,
         usage.ru_maxrss * 1024, trace.read_text() if trace.exists() else "",
         {name: sorted(p.relative_to(place).as_posix() for p in place.rglob("*")) for name, place in places.items()},
         before, checkout_listing(),
@@ -155,9 +158,12 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def revision(embedded: Run, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Revision:
     """After the embedded run, a mirror serves the same files but for the 2023 population of one commune."""
+    return once(tmp_path_factory, "revision", Revision, lambda root: _run_revision(root, embedded, archive))
+
+
+def _run_revision(root: Path, embedded: Run, archive: Path) -> Revision:
     import gzip
 
-    root = tmp_path_factory.mktemp("revision")
     home = private_copy(embedded.home.root, root / "dk")
     mirror = root / "miroir"
     for path in archive.rglob("communes.json"):

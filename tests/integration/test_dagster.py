@@ -55,7 +55,7 @@ def run(home: Path, script: str, *arguments: str) -> Any:
 @pytest.fixture(scope="module")
 def seul(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, list[dict[str, Any]]]:
     home = Home(tmp_path_factory.mktemp("dagster") / "dk")
-    return home, run(home.root, JOBS, "construction", "cadence_irreguliere", "collecte_etalab", "construction")
+    return home, run(home.root, JOBS, "construction", "cadence_irreguliere", "collecte_etalab", "collecte_demonstration", "construction")
 
 
 def test_a_build_before_any_collection_is_refused_and_not_broken(seul: tuple[Home, list[dict[str, Any]]]) -> None:
@@ -68,7 +68,7 @@ def test_a_build_before_any_collection_is_refused_and_not_broken(seul: tuple[Hom
 
 def test_schedules_then_build_publish_what_dk_run_publishes(seul: tuple[Home, list[dict[str, Any]]], embedded: Run) -> None:
     home, jobs = seul
-    assert [job["failed"] for job in jobs[1:]] == [[], [], []], jobs
+    assert [job["failed"] for job in jobs[1:]] == [[], [], [], []], jobs
     current, other = release.current_release(home), release.current_release(embedded.home)
     for table in ("fct_observation", "dim_territoire", "mart_couverture", "fct_intervention_territoire"):
         name = f"parquet/{table}.parquet"
@@ -76,4 +76,4 @@ def test_schedules_then_build_publish_what_dk_run_publishes(seul: tuple[Home, li
 
 
 def test_every_source_is_on_some_schedule(seul: tuple[Home, list[dict[str, Any]]]) -> None:
-    assert run(seul[0].root, SCHEDULED) == sorted(load_sources())
+    assert run(seul[0].root, SCHEDULED) == sorted([*load_sources(), "admission"])  # what was deposited is let in before it is landed

@@ -67,7 +67,7 @@ def test_damaged_file_of_a_release_is_named_with_its_remedy(name: str, deux: Hom
 
 
 # What an authorised evaluator reads: the commands that must refuse, and name the file.
-CLOSED_READ_BY = {"dernier_kilometre.duckdb": {"query"}, "parquet/fct_observation.parquet": {"diff"}, "parquet/secret_cellule.parquet": set()}
+CLOSED_READ_BY = {"dernier_kilometre.duckdb": {"query"}, "parquet/fct_observation.parquet": {"diff"}, "parquet/secret_cellule.parquet": {"diff"}}
 
 
 @pytest.mark.parametrize("name", CLOSED_READ_BY)

@@ -32,7 +32,7 @@ def release(embedded: Run) -> Path:
 def ask(release: Path, sql: str) -> list[tuple]:
     with duckdb.connect() as con:
         for path in release.glob("*.parquet"):
-            con.execute(f"create view {path.stem} as select * from read_parquet('{path}')")
+            con.read_parquet(str(path)).create_view(path.stem)
         return con.execute(sql).fetchall()
 
 

@@ -58,8 +58,9 @@ def test_run_asks_nothing_of_the_network(embedded: Run) -> None:
     assert embedded.network == "", "le passage embarqué a voulu joindre le réseau"
 
 
-def test_run_is_within_ninety_seconds_and_three_gibibytes(embedded: Run) -> None:
-    assert embedded.seconds <= 90
+def test_run_costs_at_most_two_processors_for_ninety_seconds_and_three_gibibytes(embedded: Run) -> None:
+    """Other tests run meanwhile: what the run itself used is counted, not how long it had to wait for it."""
+    assert embedded.cpu <= 2 * 90
     assert 50 << 20 < embedded.peak <= 3 << 30
 
 
@@ -212,7 +213,10 @@ def test_query_gives_the_same_rows_in_every_form(
 
 
 def test_query_table_shows_every_digit_of_a_population(ask: Callable[..., str], rows: Callable[[str], list[tuple]]) -> None:
-    sql = "select valeur from fct_observation where territoire_niveau = 'national' and year(periode_debut) = 2023"
+    sql = (
+        "select valeur from fct_observation where indicateur_id = 'population_municipale' and territoire_niveau = 'national' "
+        "and year(periode_debut) = 2023"
+    )
     [(value,)] = rows(sql)
     assert ask("query", sql).split()[1] == f"{value:.0f}"
 
@@ -255,7 +259,8 @@ def test_sources_lists_each_declared_source_with_its_state(ask: Callable[..., st
 
 def test_releases_and_diff(embedded: Run, revision: Revision) -> None:
     [line] = succeeded(dk(embedded.home.root, "releases")).splitlines()
-    assert line.startswith("* 2") and "25 tables" in line
+    published = len(list((embedded.home.releases / "current" / "parquet").glob("*.parquet")))
+    assert line.startswith("* demo-2") and f"  {published} tables  " in line
     old, new = succeeded(dk(revision.home.root, "releases")).splitlines()
     assert (old[0], new[0]) == (" ", "*")
     notes = succeeded(dk(revision.home.root, "diff", old.split()[0]))

@@ -48,7 +48,7 @@ def test_models_climb_to_the_sources_and_show_their_sql(embedded: Run) -> None:
 
 def test_the_checks_that_let_it_through_are_all_told(embedded: Run) -> None:
     checks = chain(embedded, "population_municipale", "departement:08")["controles"]
-    assert {c["etape"] for c in checks} == {"arrivee", "entrepot", "candidat"}
+    assert {c["etape"] for c in checks} == {"arrivee", "entrepot", "candidat", "diffusion"}
     assert all(c["resultat"] == "réussi" for c in checks)
 
 

@@ -12,6 +12,7 @@ import tarfile
 from pathlib import Path
 from urllib.parse import unquote
 
+import polars as pl
 import pytest
 
 from ingestion.paths import Home
@@ -119,16 +120,24 @@ def test_a_page_that_cannot_be_made_refuses_the_publication_and_names_it(candida
     assert new and (candidat.releases / name / "pages" / "index.html").exists(), "le même candidat se publie ensuite"
 
 
-def test_the_sur_mesure_page_says_plainly_that_no_record_is_in_the_release(contents: dict[str, str]) -> None:
-    assert "ne contient aucun relevé de demandes d'ingénierie" in contents["sur_mesure.html"]
+def sur_mesure_page(folder: Path, name: str, bilans: pl.DataFrame) -> str:
+    """The page on the sur-mesure when the release holds those rows of mart_sur_mesure."""
+    from notebooks.sur_mesure import app
+
+    reader = Release(folder, name=name)
+    nothing = pl.DataFrame()
+    _, defs = app.run(defs={"release": reader, "bilans": bilans, "manquements": nothing, "contrats": nothing, "consolidation": nothing})
+    reader.close()
+    return markup.unescape(defs["feuille"].html()).replace("\u00a0", " ")
+
+
+def test_the_sur_mesure_page_says_plainly_that_no_record_is_in_the_release(pages: Path) -> None:
+    none = pl.read_parquet(pages.parent / "parquet" / "mart_sur_mesure.parquet").clear()
+    assert "ne contient aucun relevé de demandes d'ingénierie" in sur_mesure_page(pages.parent, "", none)
 
 
 def sur_mesure(folder: Path, name: str = "", **national: object) -> str:
     """The page on the sur-mesure when the release holds three départements and the country."""
-    import polars as pl
-
-    from notebooks.sur_mesure import app
-
     line = {
         "territoire_niveau": "departement", "territoire_code": "23", "territoire_nom": "Creuse", "periode": "2024", "demandes": 30, "demandes_closes": 20,
         "part_reponse_locale": 85.0, "wilson_bas": 64.0, "wilson_haut": 94.8, "cible": 90.0, "statut_valeur": "observé", "motif": None,
@@ -141,11 +150,7 @@ def sur_mesure(folder: Path, name: str = "", **national: object) -> str:
         line | empty | {"territoire_code": "58", "territoire_nom": "Nièvre", "statut_valeur": "sans objet", "motif": "aucune demande close"},
         line | {"territoire_niveau": "national", "territoire_code": "FR", "territoire_nom": "France"} | national,
     ], infer_schema_length=None)  # fmt: skip
-    reader = Release(folder, name=name)
-    nothing = pl.DataFrame()
-    _, defs = app.run(defs={"release": reader, "bilans": bilans, "manquements": nothing, "contrats": nothing, "consolidation": nothing})
-    reader.close()
-    return markup.unescape(defs["feuille"].html()).replace("\u00a0", " ")
+    return sur_mesure_page(folder, name, bilans)
 
 
 @pytest.mark.parametrize(

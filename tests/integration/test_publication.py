@@ -329,7 +329,7 @@ def test_forging_nothing_is_published(candidat: Home) -> None:
     ("change", "reason"),
     [
         (_nothing_blocks, r"un nouvel examen trouve : .* y est « réussi » \(non bloquant\), l'examen dit « réussi » \(bloquant\)"),
-        (_an_undeclared_check, "1 contrôles que rien ne déclare, dont candidat / .* / tout_va_bien"),
+        (_an_undeclared_check, "1 contrôles que rien ne déclare, dont (candidat|diffusion) / .* / tout_va_bien"),
         (_a_check_twice, "1 contrôles que rien ne déclare"),
         (_not_one_on_arrival, r"\d+ contrôles attendus n'ont pas été faits"),
     ],
@@ -356,15 +356,11 @@ def test_public_side_that_shows_a_hidden_cell_with_forged_evidence_is_refused(ch
     assert_refused(candidat, "ne sont pas ce qu'un nouvel examen trouve")
 
 
-@pytest.mark.parametrize("table", ["mart_contrat", "mart_sur_mesure", "dim_territoire", "audit_secret"])
+@pytest.mark.parametrize("table", ["mart_couverture", "dim_territoire", "audit_secret"])
 def test_public_table_that_the_secret_does_not_give_is_refused(table: str, candidat: Home) -> None:
     """No check of its own speaks of these: only making the public side again tells."""
     path = release.public_folder(candidat) / "parquet" / f"{table}.parquet"
-    if table.startswith("mart_"):
-        assert path.read_bytes() != (candidat.candidate / "parquet" / path.name).read_bytes()
-        shutil.copyfile(candidat.candidate / "parquet" / path.name, path)
-    else:
-        pl.read_parquet(path).reverse().write_parquet(path)
+    pl.read_parquet(path).reverse().write_parquet(path)
     forge(candidat)
     assert_refused(candidat, f"la version publique n'est pas celle .* : {table} ;")
 
@@ -981,7 +977,9 @@ TYPES = NUMERIC | {pl.String: "string", pl.Date: "date", pl.Boolean: "boolean"}
 def test_datapackage_describes_every_table_and_tells_the_truth(publiee: Path) -> None:
     package = json.loads((publiee / "datapackage.json").read_text(encoding="utf-8"))
     assert package["id"] == publiee.name
-    assert {item["name"] for item in package["licenses"]} == {name for s in load_sources().values() for name in s.licences}
+    assert {item["name"] for item in package["licenses"]} == {
+        name.replace(" ", "-") for s in load_sources().values() for name in s.licences
+    }
     tables = {p.stem: p for p in (publiee / "parquet").glob("*.parquet")}
     assert [r["name"] for r in package["resources"]] == sorted(tables)
     for resource in package["resources"]:
@@ -1097,7 +1095,8 @@ def test_checks_are_complete_and_true(publiee: Path, embedded: Run) -> None:
     scanned = {p.stem for p in (publiee / "parquet").glob("*.parquet")} - {"audit_controle"}
     assert {(c["cible"], c["controle"]) for c in controls if c["etape"] == "diffusion"} == set(expected_public_checks(sorted(scanned)))
     arrived = {c["cible"].split(":")[0] for c in controls if c["etape"] == "arrivee"}
-    assert arrived == {s.source_id for s in load_sources().values() if s.meta.embarque != "non"}
+    demonstration = {name for name in load_sources() if name.startswith(("interne__", "demonstration__"))}
+    assert arrived == {s.source_id for s in load_sources().values() if s.meta.embarque != "non"} | demonstration
     assert {c["resultat"] for c in controls} == {"réussi"}
     # What a check says it observed is what the table holds.
     by_name = {(c["cible"], c["controle"]): c["observe"] for c in controls}
@@ -1111,7 +1110,7 @@ def test_checks_are_complete_and_true(publiee: Path, embedded: Run) -> None:
 
 def test_first_release_notes_count_its_rows(publiee: Path) -> None:
     notes = (publiee / "changes.md").read_text(encoding="utf-8")
-    assert notes.startswith(f"# Publication {publiee.name}\n\nPremière publication.\n")
+    assert notes.startswith(f"# Publication {publiee.name}\n\n**Données de démonstration**") and "\nPremière publication.\n" in notes
     for path in (publiee / "parquet").glob("*.parquet"):
         assert f"| {path.stem} | 0 | {pl.scan_parquet(path).select(pl.len()).collect().item()} |" in notes
 
@@ -1163,7 +1162,7 @@ def test_same_snapshots_give_the_same_bytes(
     blobs = [{p.name for p in (h.snapshots / "blobs").rglob("*") if p.is_file()} for h in (where, embedded.home)]
     assert blobs[0] == blobs[1] and len(blobs[0]) > 50
     sums = [{p.name: release.sha256_file(p) for p in (f / "parquet").iterdir()} for f in (current(where), publiee)]
-    assert len(sums[0]) == 25 and sums[0] == sums[1]
+    assert len(sums[0]) > 25 and sums[0] == sums[1]
 
 
 # --- a producer that changes a value without a word -------------------------------------------------------------

@@ -708,7 +708,7 @@ def test_a_crash_of_a_library_leaves_its_temporary_files_in_the_restricted_zone(
     copied: list[Path] = []
     from ingestion import reading
 
-    def crash(source: Path, *_: object) -> None:
+    def crash(source: Path, *_: object, **__: object) -> None:
         copied.append(source)
         shutil.copytree(source.parent, source.parent.with_name("dk-reste"))  # as if the process had died here
         raise KeyboardInterrupt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 from pathlib import Path
 
@@ -83,9 +84,12 @@ def test_an_empty_register_is_nobody_s_fault(where: Home) -> None:
     assert states(landing)["registre"].motif == "aucun fichier reçu"
 
 
-def test_a_corrected_file_replaces_its_rows_and_keeps_their_history(where: Home) -> None:
+def test_a_corrected_file_replaces_its_rows_and_keeps_their_history(where: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known is known to the day: the correction comes the day after."""
     deposit(where, convention(1), convention(2))
     land(SOURCE, Live(), where)
+    tomorrow = dt.datetime.now(dt.UTC) + dt.timedelta(1)
+    monkeypatch.setattr("ingestion.landing.SnapshotStore", functools.partial(SnapshotStore, now=lambda: tomorrow))
     deposit(where, convention(1, statut="achevée"))
     landing = land(SOURCE, Live(), where)
     assert landing.problemes == [] and states(landing)["registre"].versions == 2

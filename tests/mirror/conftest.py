@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ingestion.declarations import PROJECT
+from tests.once import once
 
 MIRROR = PROJECT.parent / "shared" / "opendata"
 DK = Path(sys.executable).parent / "dk"
@@ -51,7 +52,7 @@ def run(home: Path, origin: str = f"mirror:{MIRROR}", **environment: str) -> Run
 
 @pytest.fixture(scope="session")
 def first(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return run(tmp_path_factory.mktemp("miroir") / "home")
+    return once(tmp_path_factory, "miroir", Run, lambda root: run(root / "home"))
 
 
 @pytest.fixture(scope="session")
