@@ -10,11 +10,9 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -24,7 +22,7 @@ from dagster_dbt.asset_utils import get_asset_check_key_for_test
 from ingestion.declarations import Source, load_sources
 from ingestion.paths import DamagedFile, home
 from ingestion.snapshots import SnapshotError
-from orchestration import alerts, diffusion, release
+from orchestration import alerts, diffusion, release, shown
 from orchestration import dbt as dbt_runner
 from orchestration.instance import Busy, single_writer
 
@@ -41,7 +39,6 @@ ATTENTE_S = 3600
 ADMISSION = dg.AssetKey(["enregistrements", "admission"])
 REGISTRE = ("sources", "livraisons", "controles", "colonnes")
 ARRIVEE = ("mesures", "listes", "rejets")
-LIGNES = 20  # rows of a table in the interface; the whole is in audit_controle and audit_rejet
 CRON = {
     "mensuelle": "0 5 2 * *",
     "trimestrielle": "0 5 3 1,4,7,10 *",
@@ -62,15 +59,6 @@ def _writing() -> Iterator[None]:
             yield
     except Busy as error:
         raise _failure(error) from error
-
-
-def _shown(rows: Iterable[Mapping[str, Any]]) -> dg.MetadataValue:
-    """The first ``LIGNES`` rows as a table of the interface."""
-    records = [dg.TableRecord({k: v if isinstance(v, int | float) else str(v or "") for k, v in row.items()}) for row in rows]
-    if not records:
-        return dg.MetadataValue.text("aucune ligne")
-    columns = [dg.TableColumn(name, "string") for name in records[0].data]
-    return dg.MetadataValue.table(records[:LIGNES], schema=dg.TableSchema(columns))
 
 
 def _failure(error: Exception, alerte: str | None = None, **metadata: Any) -> dg.Failure:
@@ -232,7 +220,7 @@ def _landing_asset(source: Source) -> dg.AssetsDefinition:
                 )
             ) from error
         _tell(source, result)
-        return dg.MaterializeResult(metadata=_landed(result), check_results=_landing_checks(source, result))
+        return dg.MaterializeResult(metadata=shown.landed(source, result), check_results=shown.landing_checks(source, result))
 
     return landing
 
@@ -247,80 +235,7 @@ def _tell(source: Source, result: Landing) -> None:
     for problem in result.problemes[1:]:
         LOG.warning("%s", problem)
     if result.non_declarees:
-        LOG.warning("%s", _undeclared(source, result))
-
-
-def _undeclared(source: Source, result: Landing) -> str:
-    return (
-        f"{source.source_id} : livraison(s) non déclarée(s), à ajouter à « livraisons » dans {source.fichier} : "
-        f"{', '.join(result.non_declarees)}"
-    )
-
-
-def _landed(result: Landing) -> dict[str, Any]:
-    latest = max((e for e in result.etats if e.snapshot_sha256), key=lambda e: e.publie_le, default=None)
-    return {
-        "dagster/row_count": result.rows,
-        "rejets": result.rejets,
-        "change": result.changed,
-        "nouveaux_octets": result.nouveaux_octets,
-        "millesime": latest.millesime if latest else "aucun",
-        "publie_le": latest.publie_le if latest else "jamais",
-        "sha256": (latest.snapshot_sha256 or "") if latest else "aucun",
-        "problemes": dg.MetadataValue.md("\n".join(f"- {p}" for p in result.problemes) or "aucun"),
-    }
-
-
-def _landing_checks(source: Source, result: Landing) -> list[dg.AssetCheckResult]:
-    """What collecting and reading a source showed. Warnings on purpose: a source that fails keeps its last good delivery
-    and the others go on. Rows are shown only of what its producer published."""
-    from ingestion.landing import A_JOUR
-
-    name, public = source.source_id, source.meta.confidentialite == "publique"
-    refused = {r["chemin"]: r["motif"] for r in result.refusees}
-    missed = [
-        {"millesime": e.millesime, "fichier": e.chemin, "statut": e.statut_collecte, "motif": e.motif}
-        for e in result.etats
-        if e.statut_collecte != A_JOUR and e.motif and e.demandee and e.chemin not in refused
-    ]
-    failed = [c for c in result.controles if c["resultat"] != "réussi"]
-    judged = {c["cible"].partition(":")[2] for c in failed}
-    wrong = [
-        *({"fichier": path, "controle": "forme déclarée", "observe": "", "detail": motif, "pourquoi": "le fichier ne se lit pas comme il est déclaré"}
-          for path, motif in refused.items() if path not in judged),
-        *({"fichier": c["cible"].partition(":")[2], **{k: c[k] for k in ("controle", "observe", "detail", "pourquoi")}} for c in failed),
-    ]  # fmt: skip
-    stays = f"{result.rows} lignes restent en place" if public else "le détail est réservé : le lire sur la machine"
-
-    def told(count: int, what: str, first: str) -> dict[str, Any]:
-        return {"alerte": f"{name} : {count} {what} ; {stays}" + (f". {first}" if public else "")} if count else {}
-
-    shape = next((w["detail"] for w in wrong if w["controle"] == "forme déclarée"), "")
-    return [
-        dg.AssetCheckResult(
-            check_name="collecte", passed=not missed, severity=dg.AssetCheckSeverity.WARN,
-            metadata={
-                "en_retard": len(missed), **({"fichiers": _shown(missed)} if missed and public else {}),
-                **told(len(missed), "fichier(s) non obtenu(s)", missed[0]["motif"] if missed else ""),
-            },
-        ),
-        dg.AssetCheckResult(
-            check_name="porte_arrivee", passed=not wrong, severity=dg.AssetCheckSeverity.WARN,
-            metadata={
-                "refus": len(wrong), **({"controles": _shown(wrong)} if wrong and public else {}),
-                **({"lignes_en_cause": _shown(result.exemples)} if public and result.exemples else {}),
-                **told(
-                    len(refused), "livraison(s) refusée(s)",
-                    shape or f"Contrôle(s) : {', '.join(sorted({c['controle'] for c in failed}))} ; lire les lignes en cause dans l'interface, "
-                    f"prévenir le producteur ou corriger {source.fichier}",
-                ),
-            },
-        ),
-        dg.AssetCheckResult(
-            check_name="livraisons_declarees", passed=not result.non_declarees, severity=dg.AssetCheckSeverity.WARN,
-            metadata={"fichiers": ", ".join(result.non_declarees), **({"alerte": _undeclared(source, result)} if result.non_declarees else {})},
-        ),
-    ]  # fmt: skip
+        LOG.warning("%s", shown.undeclared(source, result))
 
 
 LANDINGS = [_landing_asset(source) for source in SOURCES.values()]
@@ -395,7 +310,7 @@ def rattrapage(context, origin: Origin) -> dg.MaterializeResult:
         raise _failure(error) from error
     _tell(source, result)
     found = [e for e in result.etats if e.millesime == vintage]
-    context.log_event(dg.AssetMaterialization(dg.AssetKey(source.asset_key), metadata=_landed(result)))
+    context.log_event(dg.AssetMaterialization(dg.AssetKey(source.asset_key), metadata=shown.landed(source, result)))
     if missing := next((e for e in found if not e.snapshot_sha256), None):
         raise _failure(RuntimeError(f"{context.partition_key} : rien n'est arrivé. {missing.motif}"))
     return dg.MaterializeResult(
@@ -486,7 +401,7 @@ def _dbt_events(
                 severity=dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR,
                 metadata={
                     "echecs": count, "message": result.get("message") or "",
-                    **({} if passed else {"alerte": told, "lignes_en_cause": _shown(rows[uid]) if uid in rows else "non montrées : des relevés y entrent"}),
+                    **({} if passed else {"alerte": told, "lignes_en_cause": shown.table(rows[uid]) if uid in rows else "non montrées : des relevés y entrent"}),
                 },
             )  # fmt: skip
 
@@ -515,7 +430,7 @@ def candidat() -> dg.MaterializeResult:
             rows = release.failing_rows(WHERE, manifest, failures)
     except release.PublicationRefused as refusal:
         raise _failure(refusal) from refusal
-    shown = diffusion.redacted(failures, release.published_models(manifest))
+    open_side = diffusion.redacted(failures, release.published_models(manifest))
     LOG.info("candidat : %d tables, %d lignes, %d contrôles, %d bloquants non réussis", len(rows), sum(rows.values()), len(controls), len(failures))
     hidden = release.secret_shares(WHERE)
     if hidden["cellules"]:
@@ -530,8 +445,8 @@ def candidat() -> dg.MaterializeResult:
                 check_name="porte_de_publication", passed=not failures,
                 metadata={
                     "refus": len(failures),
-                    **({"controles": _shown({k: c[k] for k in ("cible", "controle", "resultat", "observe", "detail", "pourquoi")} for c in shown),
-                        "lignes_en_cause": _shown(rows),
+                    **({"controles": shown.table({k: c[k] for k in ("cible", "controle", "resultat", "observe", "detail", "pourquoi")} for c in open_side),
+                        "lignes_en_cause": shown.table(rows),
                         "alerte": f"{len(failures)} contrôle(s) bloquant(s) : " + " ; ".join(f"{c['cible']} / {c['controle']}" for c in failures[:5])}
                        if failures else {}),
                 },
@@ -554,26 +469,7 @@ def publication() -> dg.MaterializeResult:
             release_id, new = release.publish(WHERE)
     except release.PublicationRefused as refusal:
         raise _failure(refusal) from refusal
-    return dg.MaterializeResult(metadata={"publication": release_id, "nouvelle": new, **_published(WHERE.releases / release_id)})
-
-
-def _published(folder: Path) -> dict[str, Any]:
-    """What a release holds, for the interface: rows by table, what changed, and where its pages are. Public side only."""
-    import polars as pl
-
-    rows = {path.stem: pl.scan_parquet(path).select(pl.len()).collect().item() for path in sorted((folder / "parquet").glob("*.parquet"))}
-    pages = folder / "pages" / "index.html"
-    site = os.environ.get("DK_ADRESSE_PAGES", "").rstrip("/")
-    notes = folder / "changes.md"
-    return {
-        "dagster/row_count": sum(rows.values()),
-        "tables": dg.MetadataValue.table(
-            [dg.TableRecord({"table": name, "lignes": count}) for name, count in rows.items()],
-            schema=dg.TableSchema([dg.TableColumn("table", "string"), dg.TableColumn("lignes", "int")]),
-        ),
-        "pages": dg.MetadataValue.url(f"{site}/{folder.name}/pages/index.html") if site else dg.MetadataValue.path(str(pages)),
-        "changements": dg.MetadataValue.md(notes.read_text(encoding="utf-8")[:4000] if notes.exists() else ""),
-    }
+    return dg.MaterializeResult(metadata={"publication": release_id, "nouvelle": new, **shown.published(WHERE.releases / release_id)})
 
 
 LANDING = dg.AssetSelection.key_prefixes("landing")
