@@ -136,7 +136,7 @@ def admission() -> dg.MaterializeResult:
                 problems.append(str(error))
     except (OSError, ValueError, door.AdmissionError) as error:
         raise _failure(RuntimeError(f"admission des relevés : {error}"), "admission des relevés arrêtée ; le détail est réservé : le lire sur la machine") from None
-    problems += [f"fichier de {a.emetteur} : {a.statut}, réponse dans {WHERE.retours.name}" for a in deposited if a.refusee]
+    problems += [shown.refused_record(a.emetteur, a.statut, WHERE) for a in deposited if a.refusee]
     for result in collected:
         if result.erreur:
             problems.append(result.erreur)
@@ -260,21 +260,9 @@ def fraicheur(context) -> Iterator[dg.AssetCheckResult]:
     today = dt.datetime.now(dt.UTC).date()
     for key in context.selected_asset_check_keys:
         source = DATEES[key]
-        held = [e for e in state_of(source.source_id, WHERE).get("etats", []) if e["snapshot_sha256"]]
-        if not held:
-            continue
-        latest = max(held, key=lambda e: e["publie_le"])
-        age, limit = (today - dt.date.fromisoformat(latest["publie_le"])).days, source.meta.fraicheur_jours or 0
-        told = (
-            f"{source.source_id} : périmée. La dernière livraison ({latest['millesime']}) est publiée le {latest['publie_le']}, la suivante était "
-            f"attendue avant {limit} jours ; {latest['lignes_gardees'] if source.meta.confidentialite == 'publique' else 'ses'} lignes restent en place. "
-            f"Voir si le producteur a publié ({source.meta.page or source.producteur}), puis déclarer la livraison dans {source.fichier}"
-        )
-        yield dg.AssetCheckResult(
-            asset_key=key.asset_key, check_name=key.name, passed=age <= limit, severity=dg.AssetCheckSeverity.WARN,
-            metadata={"millesime": latest["millesime"], "publie_le": latest["publie_le"], "age_jours": age, "limite_jours": limit,
-                      **({"alerte": told} if age > limit else {})},
-        )  # fmt: skip
+        result = shown.freshness(source, state_of(source.source_id, WHERE).get("etats", []), today)
+        if result:
+            yield result
 
 
 # Vintages of the sources that have several: each can be asked for again by itself, over any range of them. Sources are
@@ -427,7 +415,7 @@ def candidat() -> dg.MaterializeResult:
             rows = release.write_candidate(WHERE, manifest)
             controls = release.audit_candidate(WHERE, manifest)
             failures = release.blocking_failures(controls)
-            rows = release.failing_rows(WHERE, manifest, failures)
+            examples = release.failing_rows(WHERE, manifest, failures)
     except release.PublicationRefused as refusal:
         raise _failure(refusal) from refusal
     open_side = diffusion.redacted(failures, release.published_models(manifest))
@@ -446,7 +434,7 @@ def candidat() -> dg.MaterializeResult:
                 metadata={
                     "refus": len(failures),
                     **({"controles": shown.table({k: c[k] for k in ("cible", "controle", "resultat", "observe", "detail", "pourquoi")} for c in open_side),
-                        "lignes_en_cause": shown.table(rows),
+                        "lignes_en_cause": shown.table(examples),
                         "alerte": f"{len(failures)} contrôle(s) bloquant(s) : " + " ; ".join(f"{c['cible']} / {c['controle']}" for c in failures[:5])}
                        if failures else {}),
                 },

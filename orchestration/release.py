@@ -393,6 +393,14 @@ def blocking_failures(controls: Iterable[dict[str, Any]]) -> list[dict[str, Any]
     return [c for c in controls if c["bloquant"] and c["resultat"] != "réussi" and c["etape"] != "arrivee"]
 
 
+def refusal(failures: list[dict[str, Any]]) -> PublicationRefused:
+    """Why blocking checks that did not pass stop a publication: how many, and the first in full."""
+    first = failures[0]
+    kinds = "cassé (ni bon ni mauvais)" if first["resultat"] == "cassé" else "échoué"
+    told = f"{len(failures)} contrôle(s) bloquant(s) non réussi(s). Premier : {first['cible']} / {first['controle']} {kinds} : {first['pourquoi']}"
+    return PublicationRefused(f"{told} (observé : {first['observe'] or '-'} ; {first['detail'] or '-'})", told)
+
+
 def _told(control: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(control[name] for name in AUDIT_COLUMNS)
 
@@ -432,10 +440,7 @@ def verify_evidence(where: Home, manifest: dict[str, Any]) -> tuple[dict[str, An
     _same_controls(stored, Counter(map(_told, again)), manifest)
     failures = blocking_failures(again)
     if failures:
-        first = failures[0]
-        kinds = "cassé (ni bon ni mauvais)" if first["resultat"] == "cassé" else "échoué"
-        told = f"{len(failures)} contrôle(s) bloquant(s) non réussi(s). Premier : {first['cible']} / {first['controle']} {kinds} : {first['pourquoi']}"
-        raise PublicationRefused(f"{told} (observé : {first['observe'] or '-'} ; {first['detail'] or '-'})", told)
+        raise refusal(failures)
     _same_public_side(where, manifest, sums[1])
     if marks != _marks(where):
         raise PublicationRefused("les preuves du candidat ne disent plus sa mention ou la part de son secret ; relancer « dk run »")

@@ -6,6 +6,7 @@ check says under ``alerte`` is what ``orchestration.alerts`` sends.
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from ingestion.declarations import Source
+from ingestion.paths import Home
 
 if TYPE_CHECKING:
     from ingestion.landing import Landing
@@ -106,6 +108,32 @@ def landing_checks(source: Source, result: Landing) -> list[dg.AssetCheckResult]
             metadata={"fichiers": ", ".join(result.non_declarees), **({"alerte": undeclared(source, result)} if result.non_declarees else {})},
         ),
     ]  # fmt: skip
+
+
+def freshness(source: Source, etats: Iterable[Mapping[str, Any]], today: dt.date) -> dg.AssetCheckResult | None:
+    """Whether the last accepted delivery is younger than the age that its producer does not exceed; None when there is no
+    such age, or when nothing was ever collected."""
+    limit, held = source.meta.fraicheur_jours, [e for e in etats if e["snapshot_sha256"]]
+    if not held or limit is None:
+        return None
+    latest = max(held, key=lambda e: e["publie_le"])
+    age = (today - dt.date.fromisoformat(latest["publie_le"])).days
+    lines = latest["lignes_gardees"] if source.meta.confidentialite == "publique" else "ses"
+    told = (
+        f"{source.source_id} : périmée. La dernière livraison ({latest['millesime']}) est publiée le {latest['publie_le']}, la suivante était attendue "
+        f"dans les {limit} jours ; {lines} lignes restent en place. Voir si le producteur a publié ({source.meta.page or source.producteur}), puis "
+        f"déclarer la livraison dans {source.fichier}"
+    )
+    return dg.AssetCheckResult(
+        asset_key=dg.AssetKey(source.asset_key), check_name="fraicheur", passed=age <= limit, severity=dg.AssetCheckSeverity.WARN,
+        metadata={"millesime": latest["millesime"], "publie_le": latest["publie_le"], "age_jours": age, "limite_jours": limit,
+                  **({"alerte": told} if age > limit else {})},
+    )  # fmt: skip
+
+
+def refused_record(sender: str, verdict: str, where: Home) -> str:
+    """What is said of a file of records that the door did not take: where its answer is, and not a word of it."""
+    return f"fichier de {sender} : {verdict}, réponse dans {where.retours.name}"
 
 
 def published(folder: Path) -> dict[str, Any]:
