@@ -10,15 +10,12 @@ import errno
 import os
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ingestion.declarations import PROJECT
-from ingestion.fetch import Http, MirrorFolder, MirrorHttp
-from ingestion.landing import land
-from ingestion.paths import Home
+from ingestion.fetch import Http, MirrorHttp
 from orchestration import shown
 from tests.server import Response, Server
 from tests.unit.test_landing import Producteur, chez, declarer  # noqa: F401  (a fixture)
