@@ -141,7 +141,7 @@ def refused(producer: Producteur, monkeypatch: Monkey) -> str:
 def record(producer: Producteur, monkeypatch: Monkey) -> str:
     from ingestion.records.admission import process_drop_folder
 
-    (producer.where.depot / "conventions-creuse.xlsx").write_bytes(b"ceci n'est pas un classeur")
+    (producer.where.depot / "conventions-creuse.csv").write_text("nom;prénom\nDurand;Anne\n", encoding="utf-8")
     (admission,) = process_drop_folder(producer.where, repos=0, sleep=lambda _: None)
     assert admission.refusee
     return shown.refused_record(admission.emetteur, admission.statut, producer.where)
