@@ -73,9 +73,9 @@ def landing_checks(source: Source, result: Landing) -> list[dg.AssetCheckResult]
     failed = [c for c in result.controles if c["resultat"] != "réussi"]
     judged = {c["cible"].partition(":")[2] for c in failed}
     wrong = [
-        *({"fichier": path, "controle": "forme déclarée", "observe": "", "detail": motif, "pourquoi": "le fichier ne se lit pas comme il est déclaré"}
+        *({"controle": "forme déclarée", "detail": motif, "observe": "", "pourquoi": "le fichier ne se lit pas comme il est déclaré", "fichier": path}
           for path, motif in refused.items() if path not in judged),
-        *({"fichier": c["cible"].partition(":")[2], **{k: c[k] for k in ("controle", "observe", "detail", "pourquoi")}} for c in failed),
+        *({k: c[k] for k in ("controle", "detail", "observe", "pourquoi")} | {"fichier": c["cible"].partition(":")[2]} for c in failed),
     ]  # fmt: skip
     stays = f"{result.rows} lignes restent en place" if public else "le détail est réservé : le lire sur la machine"
 
