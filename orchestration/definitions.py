@@ -484,7 +484,12 @@ JOBS = [
 ]  # fmt: skip
 
 def _schedules() -> list[dg.ScheduleDefinition]:
-    """One schedule per cadence that some producer follows, then the build each weekday once they have passed."""
+    """One schedule per cadence that some producer follows; the build comes each weekday once they have passed.
+
+    Schedules and not automation conditions: a collection is asked of producers in small numbers and at their pace, with its
+    origin, which a condition cannot carry; and the build is one step that itself knows what did not change. What is declared
+    by source is the deadline of its collection (``freshness_policy``) and the age of its data (``fraicheur``).
+    """
     live = dg.RunConfig(resources={"origin": Origin(depuis="live")})
     found = []
     for cadence, cron in CRON.items():

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.message import EmailMessage
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -369,3 +370,20 @@ def test_secrets_are_not_in_what_may_be_logged() -> None:
     hook = alerts.webhook({"DK_ALERTES_WEBHOOK": "https://b.fr/hooks/s3cret"})
     assert mail and hook and "s3cret" not in repr(mail) + repr(hook)
     assert mail.chiffrement == "starttls" and mail.mot_de_passe == "s3cret"
+
+
+def test_doctor_says_whether_anybody_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    from orchestration.cli import main
+
+    monkeypatch.setenv("DK_HOME", str(tmp_path / "dk"))
+    for name in ("DK_ALERTES_WEBHOOK", "DK_ALERTES_COURRIEL"):
+        monkeypatch.delenv(name, raising=False)
+    assert "note    aucune alerte réglée" in CliRunner().invoke(main, ["doctor"]).output
+    monkeypatch.setenv("DK_ALERTES_WEBHOOK", "https://b.fr/hooks/s3cret")
+    right = CliRunner().invoke(main, ["doctor"]).output
+    assert "bon     alertes par webhook" in right and "s3cret" not in right
+    monkeypatch.setenv("DK_ALERTES_COURRIEL", "a@b.fr")
+    half = CliRunner().invoke(main, ["doctor"]).output
+    assert "MANQUE  alertes par courriel" in half and "DK_SMTP_SERVEUR" in half and "bon     alertes par webhook" in half
