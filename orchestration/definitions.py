@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -36,6 +37,8 @@ MANIFEST = dbt_runner.ensure_manifest(WHERE)
 # One writer at a time. Dagster queues the steps of this pool; the file lock holds against another process (dk run).
 POOL = "entrepot"
 ATTENTE_S = 3600
+# Where the interface and the schedules take files from: without it, what the package holds for the one, producers for the other.
+ORIGINE = os.environ.get("DK_ORIGINE", "").strip()
 ADMISSION = dg.AssetKey(["enregistrements", "admission"])
 REGISTRE = ("sources", "livraisons", "controles", "colonnes")
 ARRIVEE = ("mesures", "listes", "rejets")
@@ -490,7 +493,7 @@ def _schedules() -> list[dg.ScheduleDefinition]:
     origin, which a condition cannot carry; and the build is one step that itself knows what did not change. What is declared
     by source is the deadline of its collection (``freshness_policy``) and the age of its data (``fraicheur``).
     """
-    live = dg.RunConfig(resources={"origin": Origin(depuis="live")})
+    origin = dg.RunConfig(resources={"origin": Origin(depuis=ORIGINE or "live")})
     found = []
     for cadence, cron in CRON.items():
         followed = [s for s in SOURCES.values() if s.meta.cadence == cadence]
@@ -498,7 +501,7 @@ def _schedules() -> list[dg.ScheduleDefinition]:
         if any(map(from_register, followed)):
             keys.append(ADMISSION)
         if keys:
-            job = dg.define_asset_job(f"cadence_{cadence}", dg.AssetSelection.assets(*keys), config=live)
+            job = dg.define_asset_job(f"cadence_{cadence}", dg.AssetSelection.assets(*keys), config=origin)
             found.append(
                 dg.ScheduleDefinition(
                     name=f"collecte_{cadence}", job=job, cron_schedule=cron, execution_timezone=PARIS,
@@ -570,6 +573,6 @@ defs = dg.Definitions(
             [key for assets in (admission, *LANDINGS, fraicheur, entrepot, candidat) for key in assets.check_keys],
         ),
     ],
-    resources={"origin": Origin()},
+    resources={"origin": Origin(depuis=ORIGINE or "embedded")},
     executor=dg.in_process_executor,
 )

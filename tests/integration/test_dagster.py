@@ -59,13 +59,16 @@ import json
 print(json.dumps([done.success, told, again.success]))
 """
 SCHEDULED = """
-import json
+import json, os
+os.environ["DK_ORIGINE"] = "mirror:/srv/miroir"
 from orchestration.definitions import defs
 jobs = [s.job_name for s in defs.schedules]
-print(json.dumps(sorted({
-    "__".join(key.path[1:]) for name in jobs if name != "construction"
-    for key in defs.resolve_job_def(name).asset_layer.selected_asset_keys
-})))
+collected = [defs.resolve_job_def(name) for name in jobs if name.startswith("cadence_")]
+print(json.dumps({
+    "sources": sorted({"__".join(key.path[1:]) for job in collected for key in job.asset_layer.selected_asset_keys}),
+    "origins": sorted({job.run_config["resources"]["origin"]["config"]["depuis"] for job in collected}),
+    "interface": defs.resources["origin"].depuis,
+}))
 """
 
 
@@ -112,5 +115,8 @@ def test_a_step_of_the_interface_waits_its_turn_and_says_whom_it_waited_for(seul
     assert again
 
 
-def test_every_source_is_on_some_schedule(seul: tuple[Home, list[dict[str, Any]]]) -> None:
-    assert run(seul[0].root, SCHEDULED) == sorted([*load_sources(), "admission"])  # what was deposited is let in before it is landed
+def test_every_source_is_on_some_schedule_and_comes_from_where_the_installation_says(seul: tuple[Home, list[dict[str, Any]]]) -> None:
+    # What was deposited is let in before it is landed.
+    assert run(seul[0].root, SCHEDULED) == {
+        "sources": sorted([*load_sources(), "admission"]), "origins": ["mirror:/srv/miroir"], "interface": "mirror:/srv/miroir",
+    }  # fmt: skip
