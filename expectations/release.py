@@ -184,6 +184,24 @@ def audit(folder: Path, tables: dict[str, list[str]]) -> list[dict[str, Any]]:
     return rows
 
 
+def examples(folder: Path, table: str, key: list[str], check: str, limit: int = 10) -> list[str]:
+    """The first rows of a table, in the Parquet files of a folder, that fail one of its checks; each as text."""
+    import duckdb
+
+    fact = next((f for f in facts_of(table, key) if f.nom == check), None)
+    if fact is None or not fact.lignes:
+        return []
+    path = (folder / "parquet" / f"{table}.parquet").as_posix().replace("'", "''")
+    with duckdb.connect(config={"threads": 2}) as con:
+        con.execute(f"create view candidat as select * from read_parquet('{path}')")
+        found = con.execute(f"select * from candidat {fact.lignes} limit {limit}")
+        names = [column[0] for column in found.description]
+        return [
+            " ; ".join(f"{name} = {value}" for name, value in zip(names, row, strict=True) if value is not None)[:500]
+            for row in found.fetchall()
+        ]
+
+
 def _measure(con: Any, etape: str, table: str, facts: list[Fact]) -> list[dict[str, Any]]:
     """Verdicts on one table, the view ``candidat`` of the connection, as rows of ``audit_controle``."""
     import duckdb

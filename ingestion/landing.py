@@ -32,6 +32,7 @@ READERS = 2
 LOG = logging.getLogger("dk")
 A_JOUR, CONSERVEE, ABSENTE = "à jour", "dernière bonne version conservée", "non fournie"
 TABLES = ("table", "mesures", "listes", "rejets")  # what reading a file gives
+EXEMPLES = 10  # refused rows that are shown to a person; all of them are in ``audit_rejet``
 VERSIONS = ("source_id", "millesime", "chemin", "snapshot_sha256", "connue_le", "remplacee_le")
 
 
@@ -65,6 +66,8 @@ class Landing:
     etats: list[Etat]
     controles: list[dict[str, Any]] = field(default_factory=list)
     problemes: list[str] = field(default_factory=list)
+    refusees: list[dict[str, str]] = field(default_factory=list)  # files unreadable or refused at the gate: ``chemin``, ``motif``
+    exemples: list[dict[str, Any]] = field(default_factory=list)  # refused rows, those of refused deliveries first
     non_declarees: list[str] = field(default_factory=list)
     changed: bool = False
     rows: int = 0
@@ -139,11 +142,12 @@ def _write_json(document: Any, path: Path) -> None:
 
 def _collect(
     source: Source, livraison: Livraison, store: SnapshotStore, transport: Transport, where: Home, into: Path, landing: Landing,
-    before: dict[tuple[str, str], dict[str, Any]],
+    before: dict[tuple[str, str], dict[str, Any]], asked: bool = True,
 ) -> list[Etat]:
     """Asks for the files of one delivery; every failure becomes a state, never an exception.
 
-    A file that this transport cannot be asked for keeps its state of ``before``: it is neither better nor worse off. A file
+    A file that this transport cannot be asked for, or that this run did not ask for, keeps its state of ``before``: it is
+    neither better nor worse off. A file
     that its producer withdrew for a younger one that holds the same periods is not missed.
     """
     from ingestion.fetch import FetchError, carrier
@@ -161,6 +165,9 @@ def _collect(
     known = sorted(
         {s.chemin for s in store.history(source.source_id) if s.millesime == livraison.millesime}
     )
+    if not asked:
+        never = etat(livraison.chemin, ABSENTE, "millésime jamais demandé", False)
+        return [as_before(chemin, etat(chemin, A_JOUR)) for chemin in known] or [as_before(livraison.chemin, never)]
     transport = carrier(transport, livraison, where)
     if not transport.provides(source, livraison):
         if livraison.demonstration:
@@ -289,6 +296,14 @@ def _read_version(
     return _Version(snapshot, folder, facts), gate.metrics(source, livraison, reading, previous_rows)
 
 
+def _rejected(version: _Version) -> list[dict[str, Any]]:
+    """The first refused rows of a version, as ``audit_rejet`` names them; none when the file could not be read at all."""
+    path = version.folder / "rejets.parquet"
+    if not path.exists():
+        return []
+    return _read_parquet(path).head(EXEMPLES).select("chemin", "ligne", "colonne", "valeur", "motif").to_dicts()
+
+
 def _says_the_same(one: Path, other: Path) -> bool:
     """Whether two versions of a file gave the same rows and the same rejects, line by line."""
 
@@ -344,10 +359,8 @@ def _judge(source: Source, livraison: Livraison, read: list[tuple[_Version, pl.D
         _write_json(version.facts, version.folder / "lecture.json")
 
 
-def land(
-    source: Source, transport: Transport, where: Home
-) -> Landing:
-    """Brings one source up to date below ``where.landing``.
+def land(source: Source, transport: Transport, where: Home, only: frozenset[str] | None = None) -> Landing:
+    """Brings one source up to date below ``where.landing``; with ``only``, asks for the deliveries of these vintages alone.
 
     Writes ``<source_id>.parquet`` (declared columns and technical ones), ``mesures/`` and ``listes/<source_id>.parquet``
     when the source holds measures or treated territories, ``rejets/`` and ``versions/<source_id>.parquet`` and
@@ -364,11 +377,12 @@ def land(
     if not old and marker.exists():
         LOG.warning("%s : illisible, refait depuis les instantanés", marker)
     before = {(e["millesime"], e["chemin"]): e for e in old.get("collecte", [])}
-    declared, listed, rule = source, transport.undeclared(source), source.meta.suite
+    declared, listed, rule = source, [] if only else transport.undeclared(source), source.meta.suite
     landing = Landing(source.source_id, [], non_declarees=[] if rule else listed)
     if rule:
-        # What was taken up once stays, whether or not this transport can list it.
-        paths = [*listed, *(s.chemin for s in store.history(source.source_id))]
+        # What was taken up once stays, whether or not this transport can list it. A declared file may follow the rule too.
+        known, told = {item.millesime for item in source.meta.livraisons}, {item.chemin for item in source.meta.livraisons}
+        paths = [*listed, *(s.chemin for s in store.history(source.source_id) if s.millesime not in known and s.chemin not in told)]
         source = source.with_vintages(filter(None, map(rule.read, paths)))
     into = where.work / "telechargements" / source.source_id
     into.mkdir(parents=True, exist_ok=True)
@@ -376,7 +390,9 @@ def land(
         collected = [
             (livraison, etat)
             for livraison in source.meta.livraisons
-            for etat in _collect(source, livraison, store, transport, where, into, landing, before)
+            for etat in _collect(
+                source, livraison, store, transport, where, into, landing, before, only is None or livraison.millesime in only
+            )
         ]
     finally:
         shutil.rmtree(into, ignore_errors=True)
@@ -401,6 +417,8 @@ def land(
                 etat.statut_collecte = CONSERVEE if accepted else ABSENTE
                 etat.motif = last.facts["motif"]
                 landing.problemes.append(last.facts["motif"])
+                landing.refusees.append({"chemin": etat.chemin, "motif": last.facts["motif"]})
+                landing.exemples += _rejected(last)
         if accepted:
             good = accepted[-1]
             etat.snapshot_sha256, etat.octets = good.snapshot.sha256, good.snapshot.octets
@@ -408,6 +426,10 @@ def land(
             for name in ("lignes_lues", "lignes_gardees", "lignes_rejetees", "lignes_hors_tableau"):
                 setattr(etat, name, good.facts[name])
         versions += [(v, after and after.snapshot.connue_le) for v, after in zip_longest(accepted, accepted[1:])]
+    for version, until in versions:
+        if until is None and len(landing.exemples) < EXEMPLES and version.facts["lignes_rejetees"]:
+            landing.exemples += _rejected(version)
+    landing.exemples = landing.exemples[:EXEMPLES]
     landing.rows = sum(e.lignes_gardees for e in landing.etats)
     landing.rejets = sum(e.lignes_rejetees for e in landing.etats)
     key = _key(

@@ -588,9 +588,29 @@ def doctor() -> None:
             report(True, f"connecteur {connecteur.nom}")
     except connectors.ConnectorError as error:
         report(False, "connecteurs", str(error))
+    _doctor_alerts(report)
     _doctor_state(where, report)
     _doctor_releases(where, report)
     sys.exit(FAILED if problems else OK)
+
+
+def _doctor_alerts(report: Callable[..., None]) -> None:
+    """Whether the daemon can tell anybody that something broke."""
+    from orchestration import alerts
+
+    channels: dict[str, Callable[[], Any]] = {"webhook": alerts.webhook, "courriel": alerts.courriel}
+    found = []
+    for name, channel in channels.items():
+        try:
+            if channel():
+                found.append(name)
+        except alerts.AlertError as error:
+            report(False, f"alertes par {name}", str(error))
+            found.append("")
+    if any(found):
+        report(True, f"alertes par {' et '.join(filter(None, found))}")
+    elif not found:
+        click.echo("note    aucune alerte réglée : le démon ne prévient personne (DK_ALERTES_WEBHOOK, DK_ALERTES_COURRIEL)")
 
 
 def _doctor_state(where: Home, report: Callable[..., None]) -> None:

@@ -219,6 +219,62 @@ def _judge_changed(
     return built | {"results": results}
 
 
+def failing_rows(where: Home, manifest: dict[str, Any], results: dict[str, Any], limit: int = 10) -> dict[str, list[dict[str, str]]]:
+    """Up to ``limit`` rows that each failed data test found, as text, by the test's identifier.
+
+    A test that reads anything made from records that people sent gives none: these rows go to a screen that is not closed
+    as those records are. Without records here, all that is in the warehouse was published by its producer.
+    """
+    import duckdb
+
+    failed = {
+        r["unique_id"]: r["compiled_code"]
+        for r in results["results"]
+        if r["unique_id"].startswith("test.") and r["status"] in ("fail", "warn") and r.get("compiled_code")
+    }
+    closed = {
+        uid
+        for uid, node in manifest["sources"].items()
+        if node["source_name"] in ("registre", "arrivee", "publication") or node["meta"].get("confidentialite") != "publique"
+    }
+    if records_here(where, manifest):
+        failed = {uid: sql for uid, sql in failed.items() if not _ancestors(manifest, uid) & closed}
+    if not failed:
+        return {}
+    found: dict[str, list[dict[str, str]]] = {}
+    with duckdb.connect(str(where.warehouse), read_only=True) as con:
+        for uid, sql in failed.items():
+            try:
+                rows = con.execute(f"select * from ({sql.strip().rstrip(';')}) as lignes limit {limit}")
+            except duckdb.Error:
+                continue  # its message is dbt's, and is told with the verdict
+            names = [column[0] for column in rows.description]
+            found[uid] = [dict(zip(names, map(str, row), strict=True)) for row in rows.fetchall()]
+    return found
+
+
+def records_here(where: Home, manifest: dict[str, Any]) -> bool:
+    """Whether anything that people sent, the demonstration left out, is in the landed data."""
+    for node in manifest["sources"].values():
+        if node["meta"].get("confidentialite", "publique") == "publique":
+            continue
+        state = read_json(where.landing / "etats" / f"{node['identifier']}.json") or {}
+        if any(etat["snapshot_sha256"] and etat["millesime"] != "demonstration" for etat in state.get("etats", [])):
+            return True
+    return False
+
+
+def _ancestors(manifest: dict[str, Any], uid: str) -> set[str]:
+    found: set[str] = set()
+    pending = [uid]
+    while pending:
+        for parent in manifest["parent_map"].get(pending.pop(), []):
+            if parent not in found:
+                found.add(parent)
+                pending.append(parent)
+    return found
+
+
 def _close() -> None:
     # In one process dbt would keep the file open; the candidate is read from it next.
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager

@@ -12,6 +12,8 @@ from ingestion.paths import Home
 CONFIG = """\
 telemetry:
   enabled: false
+nux:
+  enabled: false
 concurrency:
   pools:
     default_limit: 1

@@ -42,7 +42,14 @@ AUDIT_COLUMNS = ("etape", "cible", "controle", "resultat", "bloquant", "observe"
 
 
 class PublicationRefused(RuntimeError):
-    """The candidate may not be published; the French message says which evidence failed, is missing or lies."""
+    """The candidate may not be published; the French message says which evidence failed, is missing or lies.
+
+    ``alerte`` says the same without what was seen in the tables: it leaves the machine.
+    """
+
+    def __init__(self, message: str, alerte: str | None = None) -> None:
+        super().__init__(message)
+        self.alerte = alerte or message
 
 
 class ReleaseError(RuntimeError):
@@ -278,6 +285,20 @@ def dbt_controls(manifest: dict[str, Any], run_results: dict[str, Any]) -> list[
     return rows
 
 
+def failing_rows(where: Home, manifest: dict[str, Any], failures: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Up to ten rows for each failed check of the candidate, read on its public side: ``cible``, ``controle``, ``ligne`` (the
+    row as text). What the exact tables hold is looked at on the machine, by who may."""
+    from expectations.release import examples
+
+    keys, public = keys_of(manifest), public_folder(where)
+    return [
+        {"cible": table, "controle": check, "ligne": row}
+        for table, check in dict.fromkeys((c["cible"], c["controle"]) for c in failures if c["etape"] == "candidat")
+        if (public / "parquet" / f"{table}.parquet").exists() and table in keys
+        for row in examples(public, table, keys[table], check)
+    ]
+
+
 def _first_comment(sql: str) -> str:
     lines = []
     for line in sql.strip().splitlines():
@@ -373,6 +394,14 @@ def blocking_failures(controls: Iterable[dict[str, Any]]) -> list[dict[str, Any]
     return [c for c in controls if c["bloquant"] and c["resultat"] != "réussi" and c["etape"] != "arrivee"]
 
 
+def refusal(failures: list[dict[str, Any]]) -> PublicationRefused:
+    """Why blocking checks that did not pass stop a publication: how many, and the first in full."""
+    first = failures[0]
+    kinds = "cassé (ni bon ni mauvais)" if first["resultat"] == "cassé" else "échoué"
+    told = f"{len(failures)} contrôle(s) bloquant(s) non réussi(s). Premier : {first['cible']} / {first['controle']} {kinds} : {first['pourquoi']}"
+    return PublicationRefused(f"{told} (observé : {first['observe'] or '-'} ; {first['detail'] or '-'})", told)
+
+
 def _told(control: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(control[name] for name in AUDIT_COLUMNS)
 
@@ -412,12 +441,7 @@ def verify_evidence(where: Home, manifest: dict[str, Any]) -> tuple[dict[str, An
     _same_controls(stored, Counter(map(_told, again)), manifest)
     failures = blocking_failures(again)
     if failures:
-        first = failures[0]
-        kinds = "cassé (ni bon ni mauvais)" if first["resultat"] == "cassé" else "échoué"
-        raise PublicationRefused(
-            f"{len(failures)} contrôle(s) bloquant(s) non réussi(s). Premier : {first['cible']} / {first['controle']} {kinds} : "
-            f"{first['pourquoi']} (observé : {first['observe'] or '-'} ; {first['detail'] or '-'})"
-        )
+        raise refusal(failures)
     _same_public_side(where, manifest, sums[1])
     if marks != _marks(where):
         raise PublicationRefused("les preuves du candidat ne disent plus sa mention ou la part de son secret ; relancer « dk run »")

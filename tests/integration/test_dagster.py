@@ -19,28 +19,56 @@ from tests.integration.conftest import Run, environment
 JOBS = """
 import json, sys
 import dagster as dg
-from orchestration.definitions import defs
+import polars as pl
+from orchestration.definitions import WHERE, defs
+COMMUNES = WHERE.landing / "etalab__communes.parquet"
 embedded = {"resources": {"origin": {"config": {"depuis": "embedded"}}}}
 told = []
 with dg.DagsterInstance.ephemeral() as instance:
     for name in sys.argv[1:]:
-        done = defs.resolve_job_def(name).execute_in_process(instance=instance, raise_on_error=False, run_config=embedded)
+        job, _, partition = name.partition(":")
+        done = defs.resolve_job_def(job).execute_in_process(
+            instance=instance, raise_on_error=False, run_config=embedded, partition_key=partition or None
+        )
         failed = [e for e in done.all_events if e.is_step_failure]
         told.append({
             "steps": sorted({e.step_key for e in done.all_events if e.is_step_success}),
             "failed": [e.step_key for e in failed],
+            "vintages": sorted(pl.read_parquet(COMMUNES)["_millesime"].value_counts().rows()),
             "why": [d.user_failure_data.description if d.user_failure_data else d.error.message for e in failed for d in [e.step_failure_data]],
         })
 print(json.dumps(told))
 """
-SCHEDULED = """
+VINTAGES = ("rattrapage:etalab__communes@2023", "rattrapage:etalab__communes@2016")
+# A step that the interface launched, while another process holds the installation.
+TURN = """
+import subprocess, sys
+import dagster as dg
+from orchestration import definitions
+hold = "import sys; from filelock import FileLock\\nwith FileLock(sys.argv[1]): print('pris', flush=True); sys.stdin.read()"
+other = subprocess.Popen([sys.executable, "-c", hold, str(definitions.WHERE.work / "verrou")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+other.stdout.readline()
+definitions.ATTENTE_S = 0.2
+job = definitions.defs.resolve_job_def("collecte_catalogue")
+with dg.DagsterInstance.ephemeral() as instance:
+    done = job.execute_in_process(instance=instance, raise_on_error=False)
+    told = [e.step_failure_data.user_failure_data.description for e in done.all_events if e.is_step_failure]
+    other.communicate("")
+    again = job.execute_in_process(instance=instance, raise_on_error=False)
 import json
+print(json.dumps([done.success, told, again.success]))
+"""
+SCHEDULED = """
+import json, os
+os.environ["DK_ORIGINE"] = "mirror:/srv/miroir"
 from orchestration.definitions import defs
 jobs = [s.job_name for s in defs.schedules]
-print(json.dumps(sorted({
-    "__".join(key.path[1:]) for name in jobs if name != "construction"
-    for key in defs.resolve_job_def(name).asset_layer.selected_asset_keys
-})))
+collected = [defs.resolve_job_def(name) for name in jobs if name.startswith("cadence_")]
+print(json.dumps({
+    "sources": sorted({"__".join(key.path[1:]) for job in collected for key in job.asset_layer.selected_asset_keys}),
+    "origins": sorted({job.run_config["resources"]["origin"]["config"]["depuis"] for job in collected}),
+    "interface": defs.resources["origin"].depuis,
+}))
 """
 
 
@@ -55,7 +83,7 @@ def run(home: Path, script: str, *arguments: str) -> Any:
 @pytest.fixture(scope="module")
 def seul(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, list[dict[str, Any]]]:
     home = Home(tmp_path_factory.mktemp("dagster") / "dk")
-    return home, run(home.root, JOBS, "construction", "cadence_irreguliere", "collecte_etalab", "collecte_demonstration", "construction")
+    return home, run(home.root, JOBS, "construction", *VINTAGES, "cadence_irreguliere", "collecte_etalab", "collecte_demonstration", "construction")
 
 
 def test_a_build_before_any_collection_is_refused_and_not_broken(seul: tuple[Home, list[dict[str, Any]]]) -> None:
@@ -68,12 +96,27 @@ def test_a_build_before_any_collection_is_refused_and_not_broken(seul: tuple[Hom
 
 def test_schedules_then_build_publish_what_dk_run_publishes(seul: tuple[Home, list[dict[str, Any]]], embedded: Run) -> None:
     home, jobs = seul
-    assert [job["failed"] for job in jobs[1:]] == [[], [], [], []], jobs
+    assert not any(job["failed"] for job in jobs[1:]) and len(jobs) == 7, jobs
     current, other = release.current_release(home), release.current_release(embedded.home)
     for table in ("fct_observation", "dim_territoire", "mart_couverture", "fct_intervention_territoire"):
         name = f"parquet/{table}.parquet"
         assert release.sha256_file(current / name) == release.sha256_file(other / name), table
 
 
-def test_every_source_is_on_some_schedule(seul: tuple[Home, list[dict[str, Any]]]) -> None:
-    assert run(seul[0].root, SCHEDULED) == sorted([*load_sources(), "admission"])  # what was deposited is let in before it is landed
+def test_a_past_vintage_arrives_by_its_partition_and_replaces_nothing(seul: tuple[Home, list[dict[str, Any]]]) -> None:
+    before, newest, both = (job["vintages"] for job in seul[1][:3])
+    assert before == [] and [name for name, _ in newest] == ["2023"] and newest[0][1] > 30_000
+    assert [name for name, _ in both] == ["2016", "2023"] and both[1] == newest[0] and both[0][1] > 30_000
+
+
+def test_a_step_of_the_interface_waits_its_turn_and_says_whom_it_waited_for(seul: tuple[Home, list[dict[str, Any]]]) -> None:
+    success, told, again = run(seul[0].root, TURN)
+    assert not success and told and all(text.startswith(f"une autre exécution tient {seul[0].root}") for text in told)
+    assert again
+
+
+def test_every_source_is_on_some_schedule_and_comes_from_where_the_installation_says(seul: tuple[Home, list[dict[str, Any]]]) -> None:
+    # What was deposited is let in before it is landed.
+    assert run(seul[0].root, SCHEDULED) == {
+        "sources": sorted([*load_sources(), "admission"]), "origins": ["mirror:/srv/miroir"], "interface": "mirror:/srv/miroir",
+    }  # fmt: skip

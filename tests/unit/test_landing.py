@@ -283,3 +283,16 @@ def test_a_source_is_landed_by_one_reader_and_one_declaration(chez: Any, monkeyp
     assert not is_landed(declarer(attendus={"lignes_min": 2}), producer.where)
     monkeypatch.setattr(landing, "_reader_version", lambda: "autre")
     assert not is_landed(producer.source, producer.where)
+
+
+def test_a_declared_file_that_follows_the_rule_is_not_a_second_vintage(chez: Any) -> None:
+    """A vintage named by its day, in a file whose name also follows the rule: the second collection must not take it up again."""
+    livraison = {"millesime": "2022-12-01", "chemin": "points-20221201.json", "publie_le": PUBLIE, "cog_annee": 2024}
+    rule = {"chemin": "points-{millesime}.json", "millesime": r"\d{8}", "publie_apres_jours": 0, "cog_ecart": 1, "format": {"type": "json"}}
+    producer = chez(declarer(livraisons=[livraison], nouvelles_livraisons=rule))
+    producer.publish({"01001": 1, "01002": 5}, "points-20221201.json")
+    assert [e.millesime for e in producer.land()] == ["2022-12-01"]
+    assert [e.millesime for e in producer.land()] == ["2022-12-01"] and not producer.last.changed
+    producer.publish({"01001": 2, "01002": 5}, "points-20240801.json")
+    assert [e.millesime for e in producer.land()] == ["2022-12-01", "20240801"]
+    assert [e.millesime for e in producer.land(Package())] == ["2022-12-01", "20240801"], "taken up once, it stays"
