@@ -13,18 +13,14 @@ if TYPE_CHECKING:
     import polars as pl
 
     from ingestion.declarations import Livraison, Source
-    from ingestion.reading import Reading
+    from ingestion.reading import Reading, ReadingInPieces
 
 
-def metrics(source: Source, livraison: Livraison, reading: Reading, previous_rows: int | None) -> pl.DataFrame:
+def metrics(source: Source, livraison: Livraison, reading: Reading | ReadingInPieces, previous_rows: int | None) -> pl.DataFrame:
     """One row of facts on one reading: counts, share rejected, share filled, rows against the last accepted file."""
     import polars as pl
 
-    table = reading.table
-    filled = {
-        f"part_remplie_{name}": (1 - table[name].null_count() / table.height) if table.height else 0.0
-        for name in source.attendus_de(livraison).remplies
-    }
+    filled = {f"part_remplie_{name}": reading.part_remplie(name) for name in source.attendus_de(livraison).remplies}
     return pl.DataFrame(
         {
             "lignes_gardees": [reading.lignes_gardees],

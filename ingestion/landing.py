@@ -6,12 +6,15 @@ source says so (``statut_collecte``). Landed files carry no clock of the run, so
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import os
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from itertools import zip_longest
@@ -31,7 +34,6 @@ if TYPE_CHECKING:
 READERS = 2
 LOG = logging.getLogger("dk")
 A_JOUR, CONSERVEE, ABSENTE = "à jour", "dernière bonne version conservée", "non fournie"
-TABLES = ("table", "mesures", "listes", "rejets")  # what reading a file gives
 EXEMPLES = 10  # refused rows that are shown to a person; all of them are in ``audit_rejet``
 VERSIONS = ("source_id", "millesime", "chemin", "snapshot_sha256", "connue_le", "remplacee_le")
 
@@ -113,20 +115,27 @@ def _key(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 
-def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
+def _write_parquet(frame: pl.DataFrame | pl.LazyFrame, path: Path) -> None:
+    """Writes a frame; a lazy one passes through memory without staying there."""
+    import polars as pl
+
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    frame.write_parquet(temporary, compression="zstd", statistics=True)
+    write = frame.sink_parquet if isinstance(frame, pl.LazyFrame) else frame.write_parquet
+    write(temporary, compression="zstd", statistics=True)
     os.replace(temporary, path)
 
 
-def _read_parquet(path: Path) -> pl.DataFrame:
-    """What reading a delivery gave. Raises DamagedFile: it is made again once its folder is gone."""
+@contextmanager
+def _reading_back(path: Path) -> Iterator[None]:
+    """Raises DamagedFile when what reading a delivery gave cannot be read: it is made again once its folder is gone."""
     import polars as pl
 
     try:
-        return pl.read_parquet(path)
+        yield
     except (pl.exceptions.PolarsError, OSError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
         raise DamagedFile(
             f"{path} est illisible ({str(error).splitlines()[0]}) ; supprimer le dossier {path.parent} puis relancer « dk run », qui le "
             "refait depuis les instantanés"
@@ -260,7 +269,7 @@ def _read_version(
 
     Returns the metrics to judge too, when it was read now: its verdict is not written yet.
     """
-    from ingestion.reading import ReadingError, read_file
+    from ingestion.reading import TABLES, ReadingError, read_into
 
     livraison, snapshot = fichier.livraison, fichier.snapshots[len(fichier.versions)]
     accepted = fichier.accepted
@@ -279,7 +288,7 @@ def _read_version(
     facts: dict[str, Any] = {"accepte": False, "motif": "", "controles": [], "lignes_gardees": 0, "identique": False}
     try:
         store.verify(snapshot.sha256)
-        reading = read_file(source, livraison, snapshot, store.blob(snapshot.sha256))
+        reading = read_into(source, livraison, snapshot, store.blob(snapshot.sha256), folder)
     except SnapshotError as error:  # not a fact about these bytes, which may come back: nothing to remember
         return _Version(snapshot, folder, facts | {"motif": error.motif}), None
     except ReadingError as error:
@@ -290,8 +299,6 @@ def _read_version(
 
     for name in ("lignes_lues", "lignes_gardees", "lignes_rejetees", "lignes_hors_tableau"):
         facts[name] = getattr(reading, name)
-    for name in TABLES:
-        _write_parquet(getattr(reading, name), folder / f"{name}.parquet")
     facts["identique"] = previous is not None and _says_the_same(folder, previous.folder)
     return _Version(snapshot, folder, facts), gate.metrics(source, livraison, reading, previous_rows)
 
@@ -306,12 +313,26 @@ def _rejected(version: _Version) -> list[dict[str, Any]]:
 
 def _says_the_same(one: Path, other: Path) -> bool:
     """Whether two versions of a file gave the same rows and the same rejects, line by line."""
+    import polars as pl
 
-    def rows(folder: Path, name: str) -> pl.DataFrame:
-        frame = _read_parquet(folder / f"{name}.parquet")
+    from ingestion.reading import MORCEAU, TABLES
+
+    def rows(path: Path) -> int:
+        with _reading_back(path):
+            return pl.scan_parquet(path).select(pl.len()).collect().item()
+
+    def piece(path: Path, start: int) -> pl.DataFrame:
+        with _reading_back(path):
+            frame = pl.scan_parquet(path).slice(start, MORCEAU).collect()
         return frame.drop(name for name in frame.columns if name.lstrip("_") in ("snapshot_sha256", "connue_le"))
 
-    return all(rows(one, name).equals(rows(other, name)) for name in TABLES)
+    for name in TABLES:
+        new, old = one / f"{name}.parquet", other / f"{name}.parquet"
+        if (count := rows(new)) != rows(old):
+            return False
+        if not all(piece(new, start).equals(piece(old, start)) for start in range(0, max(count, 1), MORCEAU)):
+            return False
+    return True
 
 
 def _read_all(source: Source, fichiers: list[_Fichier], store: SnapshotStore, cache_dir: Path) -> None:
@@ -369,7 +390,7 @@ def land(source: Source, transport: Transport, where: Home, only: frozenset[str]
     """
     import polars as pl
 
-    from ingestion.reading import listes_schema, mesures_schema, rejets_schema, table_schema
+    from ingestion.reading import MORCEAU, listes_schema, mesures_schema, rejets_schema, table_schema
 
     store = SnapshotStore(where.snapshots)
     marker = where.landing / "etats" / f"{source.source_id}.json"
@@ -442,13 +463,17 @@ def land(source: Source, transport: Transport, where: Home, only: frozenset[str]
     landing.changed = old != state
     if old.get("cle") != key or not all(map(whole_parquet, landed_files(source, where))):
 
-        def gather(name: str, schema: dict[str, Any]) -> pl.DataFrame:
-            frames = [
-                _read_parquet(v.folder / f"{name}.parquet").with_columns(_actuelle=pl.lit(until is None))
-                for v, until in versions
-            ]
+        large = sum(v.facts["lignes_gardees"] for v, _ in versions) > MORCEAU
+
+        def one(version: _Version, name: str) -> pl.DataFrame | pl.LazyFrame:
+            path = version.folder / f"{name}.parquet"
+            with _reading_back(path):
+                return pl.scan_parquet(path) if large else pl.read_parquet(path)
+
+        def gather(name: str, schema: dict[str, Any]) -> Any:
+            frames = [one(v, name).with_columns(_actuelle=pl.lit(until is None)) for v, until in versions]
             empty = pl.DataFrame(schema=schema | {"_actuelle": pl.Boolean})
-            return pl.concat([empty, *frames]) if frames else empty
+            return pl.concat([empty.lazy() if large else empty, *frames]) if frames else empty
 
         _write_parquet(gather("table", table_schema(source)), where.landing / f"{source.source_id}.parquet")
         if any(column.meta.mesure for column in source.columns):

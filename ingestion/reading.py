@@ -2,13 +2,20 @@
 
 Every file becomes a Polars frame of strings first; types, missing marks and codes come from the declaration.
 A row that cannot be read becomes a reject with its reason; a file that cannot be read raises ReadingError.
+
+A CSV or Parquet file above ``ENTIER_MAX_MO`` or ``ENTIER_MAX_LIGNES`` is read in pieces of ``MORCEAU`` rows, by the same
+rules: memory holds one piece, the rows whose keys are not unique, and nothing else of the file. Other formats are read
+whole, and their size is bounded.
 """
 
 from __future__ import annotations
 
+import bisect
 import csv
 import difflib
 import gzip
+import math
+import os
 import re
 import tempfile
 import zipfile
@@ -40,12 +47,21 @@ CODE_PATTERNS = {
 }
 
 STATUTS = {"observe": "observé", "estime": "estimé", "provisoire": "provisoire"}
-# A file is read whole only up to this size unless its declaration says otherwise (guards against gzip bombs).
+# A larger file is read in pieces of so many rows: what lies between is on the disk, and DuckDB has so much memory to sort it.
+ENTIER_MAX_MO = 64  # of a CSV
+ENTIER_MAX_LIGNES = 200_000  # of a Parquet file
+MORCEAU = 100_000
+MEMOIRE_DUCKDB = "384MB"
+DOUBLONS_MAX = 1_000_000  # rows whose key is not unique, in one file: they alone are held together
+# A file is unpacked only up to this size unless its declaration says otherwise (guards against gzip bombs).
 TAILLE_MAX_MO = 2048
 
 
 class ReadingError(RuntimeError):
     """The file cannot be read as declared; the French message names the file, the place and the remedy."""
+
+
+TABLES = ("table", "mesures", "listes", "rejets")  # what reading a file gives
 
 
 @dataclass(frozen=True)
@@ -64,6 +80,37 @@ class Reading:
     @property
     def lignes_gardees(self) -> int:
         return self.lignes_lues - self.lignes_rejetees - self.lignes_hors_tableau
+
+    def part_remplie(self, column: str) -> float:
+        """Share of the rows of the table that have a value in ``column``; 0 for a table without rows."""
+        return 1 - self.table[column].null_count() / self.table.height if self.table.height else 0.0
+
+    def write(self, folder: Path) -> None:
+        """Writes the four frames to ``folder``, each as ``<name>.parquet``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in TABLES:
+            path = folder / f"{name}.parquet"
+            getattr(self, name).write_parquet(path.with_suffix(".tmp"), compression="zstd", statistics=True)
+            os.replace(path.with_suffix(".tmp"), path)
+
+
+@dataclass(frozen=True)
+class ReadingInPieces:
+    """What reading a large file gave: the four tables lie in files, and only these facts are in memory."""
+
+    lignes_lues: int
+    lignes_rejetees: int
+    lignes_hors_tableau: int
+    rangees: int
+    remplies: dict[str, int]
+
+    @property
+    def lignes_gardees(self) -> int:
+        return self.lignes_lues - self.lignes_rejetees - self.lignes_hors_tableau
+
+    def part_remplie(self, column: str) -> float:
+        """As ``Reading.part_remplie``."""
+        return self.remplies[column] / self.rangees if self.rangees else 0.0
 
 
 def polars_type(data_type: str) -> Any:
@@ -228,10 +275,13 @@ def _header_names(cells: list[Any]) -> list[str]:
     return names
 
 
-def _read_csv(path: Path, chemin: str, fmt: Format, entier: bool = True) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+def _read_csv(
+    path: Path, chemin: str, fmt: Format, entier: bool = True, into: Path | None = None
+) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     """All-text frame of a CSV with ``_ligne``, and the lines whose shape is wrong.
 
-    ``entier``: a last record cut short stops the reading, for what followed it is lost.
+    ``entier``: a last record cut short stops the reading, for what followed it is lost. ``into``: the records go to that
+    Parquet file as they are read, without ``_ligne``, and the frame has no row.
     """
     import duckdb
     import polars as pl
@@ -253,16 +303,25 @@ def _read_csv(path: Path, chemin: str, fmt: Format, entier: bool = True) -> tupl
     if not header:
         raise ReadingError(f"{chemin} : aucun en-tête en ligne {skip + 1} ; le fichier est vide ou tronqué")
     names = _header_names(header)
+    # The longest line bounds what is held; a large file is taken in buffers of twice that, a small one as DuckDB sees fit.
+    buffers = "" if into is None else ", buffer_size = 32000000"
+    types = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in names)
+    records = (
+        f"select * from read_csv({_literal(str(path))}, columns = {{{types}}}, "
+        f"auto_detect = false, header = true, skip = {skip}, delim = {_literal(separator)}, quote = {_literal(quote)}, "
+        f"escape = {_literal(quote)}, encoding = {_literal(encoding)}, store_rejects = true, rejects_limit = 0, strict_mode = true, "
+        f"max_line_size = 16000000{buffers})"
+    )
     with duckdb.connect() as con:
         con.execute("set threads = 2")
         try:
-            relation = con.sql(
-                "select * from read_csv(?, columns = ?, auto_detect = false, header = true, skip = ?, delim = ?, "
-                "quote = ?, escape = ?, encoding = ?, store_rejects = true, rejects_limit = 0, strict_mode = true, "
-                "max_line_size = 16000000)",
-                params=[str(path), {name: "VARCHAR" for name in names}, skip, separator, quote, quote, encoding],
-            )
-            frame = pl.DataFrame(relation)
+            if into is None:
+                frame = pl.DataFrame(con.sql(records))
+                height = frame.height
+            else:
+                frame = pl.DataFrame(schema=dict.fromkeys(names, pl.String))
+                _bounded(con, into.parent)
+                height = _one_row(con, f"copy ({records}) to {_literal(str(into))} (format parquet, compression snappy)")[0]
             bad = con.execute(
                 "select line, left(any_value(csv_line), 200), string_agg(distinct error_type::varchar, ', '), "
                 "coalesce(length(any_value(csv_line)) - length(replace(any_value(csv_line), ?, '')), 0) "
@@ -291,15 +350,38 @@ def _read_csv(path: Path, chemin: str, fmt: Format, entier: bool = True) -> tupl
          "motif": " ; ".join(reasons.get(kind, kind.lower()) for kind in kinds.split(", "))}
         for line, text, kinds, _ in bad
     ]  # fmt: skip
-    if entier and bad and bad[-1][0] >= skip + 1 + frame.height + len(bad):
+    if entier and bad and bad[-1][0] >= skip + 1 + height + len(bad):
         line, _, kinds, quotes = bad[-1]
         _check_whole(path, chemin, line, kinds, quotes)
-    # A record's number counts the header as the first, and the refused records in between.
-    refused = {reject["ligne"] for reject in rejects}
-    first = skip + 2
-    numbers = range(first, first + frame.height + len(refused))
-    lines = [n for n in numbers if n not in refused][: frame.height] if refused else list(numbers)
-    return frame.with_columns(pl.Series("_ligne", lines, dtype=pl.Int64)), rejects
+    return frame.with_columns(_line_numbers(fmt, rejects, 0, frame.height)), rejects
+
+
+def _line_numbers(fmt: Format, rejects: list[dict[str, Any]], start: int, count: int) -> pl.Series:
+    """Numbers of ``count`` records of a CSV from the ``start``-th that was read: each counts the header as the first, and the
+    refused records in between."""
+    import numpy as np
+    import polars as pl
+
+    refused = np.array(sorted({reject["ligne"] for reject in rejects}), dtype=np.int64)
+    numbers = np.arange(start, start + count, dtype=np.int64) + (fmt.ligne_entete or 1) + 1
+    # A refused record pushes all those that stand after it one further.
+    numbers += np.searchsorted(refused - np.arange(len(refused)), numbers, side="right")
+    return pl.Series("_ligne", numbers)
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _one_row(con: Any, sql: str) -> tuple[Any, ...]:
+    return con.execute(sql).fetchall()[0]  # fetching one would leave the result open, and the connection busy
+
+
+def _bounded(con: Any, scratch: Path) -> None:
+    """Keeps a DuckDB connection within ``MEMOIRE_DUCKDB``; beyond, it writes to ``scratch``."""
+    con.execute(f"set memory_limit = '{MEMOIRE_DUCKDB}'")
+    con.execute(f"set temp_directory = {_literal(str(scratch / 'duckdb'))}")
+    con.execute("set threads = 2")
 
 
 def _check_whole(path: Path, chemin: str, line: int, kinds: str, quotes: int) -> None:
@@ -438,22 +520,28 @@ def _read_excel(path: Path, chemin: str, fmt: Format) -> pl.DataFrame:
     return frame.with_columns(_ligne=pl.int_range(rank + 2, rank + 2 + frame.height, dtype=pl.Int64))
 
 
-def _read_parquet(path: Path, chemin: str) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+def _read_parquet(path: Path, chemin: str, piece: tuple[int, int] | None = None, wanted: set[str] | None = None) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     """All-text frame of a Parquet file whose columns bear their declared names, and the rows refused before it was written.
 
     Those have a ``_motif``, with the ``_colonne`` and ``_valeur`` that it is about; ``_ligne`` is where each row came from.
+    ``piece``: (first row, how many), without the columns that are not ``wanted``.
     """
     import polars as pl
 
     try:
-        frame = pl.read_parquet(path)
+        scan = pl.scan_parquet(path)
+        schema = scan.collect_schema()
+        if "_ligne" not in schema:
+            scan = scan.with_row_index("_ligne", offset=1)
+        if piece is not None:
+            names = [name for name in schema if name.startswith("_") or wanted is None or name in wanted]
+            scan = scan.slice(*piece).select(list(dict.fromkeys(["_ligne", *names])))
+        nested = [name for name, dtype in schema.items() if dtype.is_nested() or dtype == pl.Binary]
+        if nested:
+            raise ReadingError(f"{chemin} : colonnes qui ne sont pas des valeurs simples ({', '.join(nested)}) ; les écrire en texte")
+        frame = scan.collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise ReadingError(f"{chemin} : Parquet illisible ({str(error).splitlines()[0]}) ; fichier tronqué ?") from error
-    nested = [name for name, dtype in frame.schema.items() if dtype.is_nested() or dtype == pl.Binary]
-    if nested:
-        raise ReadingError(f"{chemin} : colonnes qui ne sont pas des valeurs simples ({', '.join(nested)}) ; les écrire en texte")
-    if "_ligne" not in frame.columns:
-        frame = frame.with_row_index("_ligne", offset=1)
     frame = frame.with_columns(pl.col("_ligne").cast(pl.Int64), pl.exclude("_ligne").cast(pl.String))
     rejects: list[dict[str, Any]] = []
     if "_motif" in frame.columns:
@@ -480,7 +568,7 @@ def _rename(
 ) -> pl.DataFrame:
     """Declared names in place of the producer's; undeclared and personal columns are dropped, constants added.
 
-    ``declared``: the file bears the declared names, not those that a producer or a person gives.
+    ``declared``: the file may bear the declared names, as a register that the project wrote, not those of its producer.
     """
     import polars as pl
 
@@ -491,7 +579,7 @@ def _rename(
         if column.name in livraison.constantes:
             picked.append(pl.lit(livraison.constantes[column.name], pl.String).alias(column.name))
             continue
-        names = [column.name] if declared else origin_names(column, livraison)
+        names = [column.name] if declared and column.name in frame.columns else origin_names(column, livraison)
         found = [name for name in names if name in frame.columns]
         if found:
             value = pl.coalesce(found)
@@ -657,8 +745,17 @@ def _period(source: Source, livraison: Livraison) -> tuple[pl.Expr, pl.Expr]:
     return first, first.dt.offset_by("3mo").dt.offset_by("-1d")
 
 
-def _mesures(rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot: Snapshot) -> pl.DataFrame:
-    """Long measures of the kept rows: one row per territory, period and measure column, with its status."""
+MESURE_CLE = ("mesure_id", "territoire_niveau", "territoire_code", "periode_debut", "periode_fin")
+ADDITIVES = ("effectif", "stock", "montant")
+
+
+def _mesures(
+    rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot: Snapshot, absent: set[str] | None = None
+) -> pl.DataFrame:
+    """Long measures of the kept rows: one row per territory, period and measure column, with its status.
+
+    ``absent``: optional columns that the file lacks, when the rows are a part of it.
+    """
     import polars as pl
 
     rule = source.meta.mesures
@@ -673,7 +770,8 @@ def _mesures(rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot:
     for column in wanted:
         mesure = column.meta.mesure
         assert mesure is not None
-        if column.meta.facultative and rows[f"_brut_{column.name}"].null_count() == rows.height:
+        empty = column.name in absent if absent is not None else rows[f"_brut_{column.name}"].null_count() == rows.height
+        if column.meta.facultative and empty:
             continue  # a column that this vintage does not have says nothing: neither zero nor missing
         raw = pl.col(f"_brut_{column.name}")
         statut = (
@@ -698,10 +796,10 @@ def _mesures(rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot:
     if not parts:
         return pl.DataFrame(schema=mesures_schema())
     long = pl.concat(parts)
-    key = ["mesure_id", "territoire_niveau", "territoire_code", "periode_debut", "periode_fin"]
+    key = list(MESURE_CLE)
     if long.select(pl.struct(key).is_duplicated().any()).item():
         # Several rows of one territory and period (posts by structure) add up, where the measure may be added.
-        additive = pl.col("nature").is_in(["effectif", "stock", "montant"])
+        additive = pl.col("nature").is_in(list(ADDITIVES))
         sums = long.filter(additive).group_by(key, maintain_order=True).agg(
             pl.when(pl.col("valeur").is_not_null().all()).then(pl.col("valeur").sum()).first().alias("valeur"),
             # A sum that lacks a part has the status of the part it lacks.
@@ -742,14 +840,16 @@ def _listes(rows: pl.DataFrame, source: Source, livraison: Livraison, snapshot: 
     return pl.concat(parts).match_to_schema(pl.Schema(listes_schema()))
 
 
+def _refuse_html(path: Path, chemin: str) -> None:
+    with path.open("rb") as stream:
+        start = stream.read(512).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        raise ReadingError(f"{chemin} : c'est une page HTML, non un CSV (page de maintenance ?) ; réessayer plus tard")
+
+
 def _load_raw(path: Path, chemin: str, fmt: Format, origins: list[str], may_be_empty: bool) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
-    if path.stat().st_size == 0:
-        raise ReadingError(f"{chemin} : fichier vide ; le redemander au producteur")
     if fmt.type == "csv":
-        with path.open("rb") as stream:
-            start = stream.read(512).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-        if start.startswith((b"<!doctype html", b"<html")):
-            raise ReadingError(f"{chemin} : c'est une page HTML, non un CSV (page de maintenance ?) ; réessayer plus tard")
+        _refuse_html(path, chemin)
         return _read_csv(path, chemin, fmt)
     if fmt.type in ("xlsx", "xls"):
         return _read_excel(path, chemin, fmt), []
@@ -769,38 +869,158 @@ def _load_raw(path: Path, chemin: str, fmt: Format, origins: list[str], may_be_e
     raise ReadingError(f"{chemin} : la déclaration ne dit pas le format (csv, json, xlsx, xls, yaml ou parquet)")
 
 
+@dataclass
+class _File:
+    """One file being read, and what was counted of it so far."""
+
+    source: Source
+    livraison: Livraison
+    snapshot: Snapshot
+    fmt: Format
+    lues: int = 0
+    hors_tableau: int = 0
+    rejetees: int = 0
+    finie: bool = False  # past the row that ends the table
+
+    @property
+    def chemin(self) -> str:
+        return self.snapshot.chemin
+
+    @property
+    def may_be_empty(self) -> bool:
+        return self.source.attendus_de(self.livraison).lignes_min == 0
+
+    @property
+    def origins(self) -> list[str]:
+        return [name for column in self.source.columns for name in origin_names(column, self.livraison)]
+
+
+def _opened(source: Source, livraison: Livraison, snapshot: Snapshot, blob: Path) -> _File:
+    fmt = livraison.format.over(source.meta.format)
+    if snapshot.transport == "live" and livraison.live:
+        fmt = _as_served(blob, livraison.live.format.over(fmt), fmt)
+    return _File(source, livraison, snapshot, fmt)
+
+
 def read_file(source: Source, livraison: Livraison, snapshot: Snapshot, blob: Path) -> Reading:
-    """Typed rows, measures and rejects of one snapshot of one declared file.
+    """Typed rows, measures and rejects of one snapshot of one declared file, in memory.
 
     Raises ReadingError when the file as a whole is not what was declared. Every record of the file is accounted for:
     kept, rejected with a reason, or outside the table (notes below it).
     """
+    file = _opened(source, livraison, snapshot, blob)
+    with tempfile.TemporaryDirectory(prefix="dk-") as folder:
+        return _whole(file, _unpacked(file, blob, Path(folder)))
+
+
+def read_into(source: Source, livraison: Livraison, snapshot: Snapshot, blob: Path, folder: Path) -> Reading | ReadingInPieces:
+    """As ``read_file``, and writes what it gives to ``folder``, each table as ``<name>.parquet``.
+
+    A large CSV or Parquet file goes through memory in pieces.
+    """
+    file = _opened(source, livraison, snapshot, blob)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".lecture-", dir=folder) as scratch:
+        path = _unpacked(file, blob, Path(scratch))
+        if _is_large(file, path):
+            return _in_pieces(file, path, Path(scratch), folder)
+        reading = _whole(file, path)
+        reading.write(folder)
+        return reading
+
+
+def _unpacked(file: _File, blob: Path, scratch: Path) -> Path:
+    path = _unpack(blob, file.chemin, file.fmt, scratch)
+    if path.stat().st_size == 0:
+        raise ReadingError(f"{file.chemin} : fichier vide ; le redemander au producteur")
+    return path
+
+
+def _is_large(file: _File, path: Path) -> bool:
+    """Whether a file is read in pieces. Parquet packs repeated values so well that its size says nothing of its rows."""
+    if file.fmt.type == "parquet":
+        return _parquet_rows(path, file.chemin) > ENTIER_MAX_LIGNES
+    return file.fmt.type == "csv" and path.stat().st_size > ENTIER_MAX_MO * 1_000_000
+
+
+def _parquet_rows(path: Path, chemin: str) -> int:
     import polars as pl
 
-    meta, chemin = source.meta, snapshot.chemin
-    fmt = livraison.format.over(meta.format)
-    if snapshot.transport == "live" and livraison.live:
-        fmt = _as_served(blob, livraison.live.format.over(fmt), fmt)
-    origins = [name for column in source.columns for name in origin_names(column, livraison)]
-    with tempfile.TemporaryDirectory(prefix="dk-") as folder:
-        path = _unpack(blob, chemin, fmt, Path(folder))
-        may_be_empty = source.attendus_de(livraison).lignes_min == 0
-        frame, shape_rejects = _load_raw(path, chemin, fmt, origins, may_be_empty)
+    try:
+        return pl.scan_parquet(path).select(pl.len()).collect().item()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise ReadingError(f"{chemin} : Parquet illisible ({str(error).splitlines()[0]}) ; fichier tronqué ?") from error
+
+
+def _whole(file: _File, path: Path) -> Reading:
+    frame, shape_rejects = _load_raw(path, file.chemin, file.fmt, file.origins, file.may_be_empty)
+    _refuse_empty(file, frame.height + len(shape_rejects))
     rejects = _Rejects()
+    frame = _check_rows(file, frame, shape_rejects, rejects)
+    table = frame.with_columns(**_technical(file))
+    return Reading(
+        table=table.select(list(table_schema(file.source))),
+        mesures=_mesures(table, file.source, file.livraison, file.snapshot),
+        listes=_listes(table, file.source, file.livraison, file.snapshot),
+        rejets=_reject_frame(file, rejects, frame),
+        lignes_lues=file.lues,
+        lignes_rejetees=file.rejetees,
+        lignes_hors_tableau=file.hors_tableau,
+    )
+
+
+def _refuse_empty(file: _File, rows: int) -> None:
+    if rows == 0 and not file.may_be_empty:
+        raise ReadingError(f"{file.chemin} : un en-tête et aucune ligne ; le redemander au producteur")
+
+
+def _technical(file: _File) -> dict[str, pl.Expr]:
+    import polars as pl
+
+    livraison, snapshot = file.livraison, file.snapshot
+    return {
+        "_millesime": pl.lit(livraison.millesime), "_snapshot_sha256": pl.lit(snapshot.sha256),
+        "_connue_le": pl.lit(snapshot.connue_le).str.to_date(), "_publie_le": pl.lit(livraison.publie_le),
+        "_cog_annee": pl.lit(livraison.cog_annee, pl.Int64),
+    }  # fmt: skip
+
+
+def _reject_frame(file: _File, rejects: _Rejects, kept: pl.DataFrame) -> pl.DataFrame:
+    """Rejects of some rows in their final shape, in order; ``kept``: those of these rows that were kept."""
+    import polars as pl
+
+    schema = rejets_schema()
+    found = pl.DataFrame(rejects.rows, schema={k: schema[k] for k in ("ligne", "colonne", "valeur", "motif")})
+    lines = kept["_ligne"].unique()
+    found = found.with_columns(
+        source_id=pl.lit(file.source.source_id), millesime=pl.lit(file.livraison.millesime),
+        snapshot_sha256=pl.lit(file.snapshot.sha256), chemin=pl.lit(file.chemin), ligne_gardee=pl.col("ligne").is_in(lines.implode()),
+    ).select(list(schema))  # fmt: skip
+    return found.sort("ligne", "colonne", nulls_last=True)
+
+
+def _check_rows(
+    file: _File, frame: pl.DataFrame, shape_rejects: list[dict[str, Any]], rejects: _Rejects, keys: bool = True
+) -> pl.DataFrame:
+    """The rows to keep of those just read, typed; what is wrong goes to ``rejects``, and what they are is counted in ``file``.
+
+    ``keys`` is False when the rows are a part of the file: whether their keys are unique is told elsewhere.
+    """
+    import polars as pl
+
+    source, livraison, fmt, chemin, meta = file.source, file.livraison, file.fmt, file.chemin, file.source.meta
     rejects.rows += shape_rejects
-    lues = frame.height + len({r["ligne"] for r in shape_rejects})
-    if lues == 0 and not may_be_empty:
-        raise ReadingError(f"{chemin} : un en-tête et aucune ligne ; le redemander au producteur")
+    file.lues += frame.height + len({r["ligne"] for r in shape_rejects})
     frame = frame.with_columns(
         pl.col(name).str.strip_chars(" \t\r\n\u00a0\u202f") for name in frame.columns if name != "_ligne"
     )
-    hors_tableau = 0
     if fmt.arret_si_vide:
         if fmt.arret_si_vide not in frame.columns:
             raise ReadingError(f"{chemin} : la colonne d'arrêt « {fmt.arret_si_vide} » manque")
         empty = frame[fmt.arret_si_vide].fill_null("") == ""
-        end = empty.arg_max() if empty.any() else frame.height
-        hors_tableau = frame.height - end
+        end = 0 if file.finie else empty.arg_max() if empty.any() else frame.height
+        file.finie |= end < frame.height
+        file.hors_tableau += frame.height - end
         frame = frame.head(end)
     optional: set[str] = set()
     if meta.depivot:
@@ -831,32 +1051,187 @@ def read_file(source: Source, livraison: Livraison, snapshot: Snapshot, blob: Pa
         # « 26 » for 2026 would be a year of the first century, and nobody would see it.
         year = pl.col(meta.mesures.annee).cast(pl.Int64, strict=False)
         frame = rejects.take(frame, ~year.is_between(1800, 2200).fill_null(True), meta.mesures.annee, "n'est pas une année à quatre chiffres")
-    frame = _check_keys(frame, source, livraison, rejects)
+    frame = _check_keys(frame, source, livraison, rejects, keys)
     if produites != frame.height + len(rejects.rows) - len(shape_rejects):
         raise ReadingError(f"{chemin} : des lignes se sont perdues entre lecture et typage ; défaut du lecteur à signaler")
     kept = set(frame["_ligne"].to_list())
     rejected = {row["ligne"] for row in rejects.rows} - kept
     if lines_before - kept - rejected:
         raise ReadingError(f"{chemin} : {len(lines_before - kept - rejected)} lignes ni gardées ni rejetées")
-    rejets = pl.DataFrame(rejects.rows, schema={k: v for k, v in rejets_schema().items() if k in ("ligne", "colonne", "valeur", "motif")})
-    rejets = rejets.with_columns(
-        source_id=pl.lit(source.source_id), millesime=pl.lit(livraison.millesime),
-        snapshot_sha256=pl.lit(snapshot.sha256), chemin=pl.lit(chemin), ligne_gardee=pl.col("ligne").is_in(list(kept)),
-    ).select(list(rejets_schema()))  # fmt: skip
-    table = frame.with_columns(
-        _millesime=pl.lit(livraison.millesime), _snapshot_sha256=pl.lit(snapshot.sha256),
-        _connue_le=pl.lit(snapshot.connue_le).str.to_date(), _publie_le=pl.lit(livraison.publie_le),
-        _cog_annee=pl.lit(livraison.cog_annee, pl.Int64),
-    )  # fmt: skip
-    return Reading(
-        table=table.select(list(table_schema(source))),
-        mesures=_mesures(table, source, livraison, snapshot),
-        listes=_listes(table, source, livraison, snapshot),
-        rejets=rejets.sort("ligne", "colonne", nulls_last=True),
-        lignes_lues=lues,
-        lignes_rejetees=len(rejected),
-        lignes_hors_tableau=hors_tableau,
+    file.rejetees += len(rejected)
+    return frame
+
+
+# --- large files -------------------------------------------------------------------------------------------------
+
+
+def _raw_pieces(file: _File, path: Path, scratch: Path) -> Iterator[tuple[pl.DataFrame, list[dict[str, Any]]]]:
+    """All-text frames of ``MORCEAU`` rows at most, in order, each with its rows refused before typing; the first has none."""
+    import polars as pl
+
+    fmt, chemin = file.fmt, file.chemin
+    shape_rejects: list[dict[str, Any]] = []
+    records = path
+    if fmt.type == "csv":
+        _refuse_html(path, chemin)
+        records = scratch / "textes.parquet"
+        _, shape_rejects = _read_csv(path, chemin, fmt, into=records)
+    rows = _parquet_rows(records, chemin)
+    _refuse_empty(file, rows + len(shape_rejects))
+
+    def piece(start: int, count: int, wanted: set[str] | None) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+        if fmt.type == "parquet":
+            return _read_parquet(records, chemin, (start, count), wanted)
+        scan = pl.scan_parquet(records)
+        names = [name for name in scan.collect_schema() if wanted is None or name in wanted]
+        frame = scan.slice(start, count).select(names).collect()
+        return frame.with_columns(_line_numbers(fmt, shape_rejects, start, frame.height)), []
+
+    # All columns of no row first: what is missing or new among them is told at once, and the rest need not be read.
+    yield piece(0, 0, None)
+    wanted = {name for column in file.source.columns for name in (column.name, *origin_names(column, file.livraison))} | {fmt.arret_si_vide or ""}
+    passed = 0
+    for start in range(0, rows or 1, MORCEAU):
+        frame, refused = piece(start, MORCEAU, None if file.source.meta.depivot else wanted)
+        if fmt.type == "csv":
+            # A refused line goes with the records that it stands before; those left, with the last ones.
+            upto = frame["_ligne"].max() if start + MORCEAU < rows else math.inf
+            given = bisect.bisect_right(shape_rejects, upto, lo=passed, key=lambda reject: reject["ligne"])
+            refused, passed = shape_rejects[passed:given], given
+        yield frame, refused
+
+
+def _in_pieces(file: _File, path: Path, scratch: Path, folder: Path) -> ReadingInPieces:
+    """Reads a large file piece by piece into ``folder``, and what is checked or added up across the whole of it (keys, measures
+    of one territory in several rows) by DuckDB, whose memory is bounded, on the typed pieces left in ``scratch``."""
+    import duckdb
+    import polars as pl
+
+    source = file.source
+    rows, refused = 0, 0
+    for rank, (frame, shape_rejects) in enumerate(_raw_pieces(file, path, scratch)):
+        rejects = _Rejects()
+        kept = _check_rows(file, frame, shape_rejects, rejects, keys=False)
+        _part(_reject_frame(file, rejects, kept), scratch, "rejets", rank)
+        kept = kept.with_columns(**_technical(file), _rang=pl.int_range(rows, rows + kept.height, dtype=pl.Int64))
+        _part(kept, scratch, "rangees", rank)
+        rows, refused = rows + kept.height, refused + len(rejects.rows)
+    with duckdb.connect() as con:
+        _bounded(con, scratch)
+        con.execute(f"create view rangees as select * from read_parquet({_literal(str(scratch / 'rangees-*.parquet'))})")
+        lost = _repeated_keys(con, file, scratch, rank + 1)
+        _copy(con, f"select {', '.join(map(_name, table_schema(source)))} from rangees", folder / "table.parquet")
+        absent = _absent(con, source)
+        for part in range(rank + 1):
+            typed = pl.read_parquet(scratch / f"rangees-{part:06}.parquet")
+            _part(_mesures(typed, source, file.livraison, file.snapshot, absent), scratch, "mesures", part)
+            _part(_listes(typed, source, file.livraison, file.snapshot), scratch, "listes", part)
+        _added_up(con, file, scratch, folder)
+        _copy(con, f"select * from read_parquet({_literal(str(scratch / 'listes-*.parquet'))})", folder / "listes.parquet")
+        still = f" and ligne not in (select ligne from read_parquet({_literal(str(scratch / 'perdues.parquet'))}))" if lost else ""
+        _copy(
+            con,
+            f"select * replace (ligne_gardee{still} as ligne_gardee) from read_parquet({_literal(str(scratch / 'rejets-*.parquet'))}) "
+            "order by ligne, colonne nulls last, motif, valeur",
+            folder / "rejets.parquet",
+        )
+        filled = list(source.attendus_de(file.livraison).remplies)
+        counted = ", ".join(["count(*)", *(f"count({_name(column)})" for column in filled)])
+        counts = _one_row(con, f"select {counted} from read_parquet({_literal(str(folder / 'table.parquet'))})")
+    return ReadingInPieces(file.lues, file.rejetees, file.hors_tableau, counts[0], dict(zip(filled, counts[1:], strict=True)))
+
+
+def _name(column: str) -> str:
+    return '"' + column.replace('"', '""') + '"'
+
+
+def _part(frame: pl.DataFrame, scratch: Path, name: str, rank: int) -> None:
+    frame.write_parquet(scratch / f"{name}-{rank:06}.parquet", compression="lz4", statistics=False)
+
+
+def _copy(con: Any, query: str, path: Path) -> None:
+    """Writes the rows of a query, in its order, to a Parquet file that appears whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    con.execute(f"copy ({query}) to {_literal(str(temporary))} (format parquet, compression zstd)")
+    os.replace(temporary, path)
+
+
+def _repeated_keys(con: Any, file: _File, scratch: Path, rank: int) -> bool:
+    """Judges the rows of ``rangees`` whose key is not unique, as ``_check_keys`` does, and takes out those that it rejects.
+
+    Returns whether there are any: ``perdues.parquet`` then names the records of which no row is left.
+
+    Keys are compared by their hash first: eight bytes a row, that DuckDB may leave on the disk. Raises ReadingError when more
+    than ``DOUBLONS_MAX`` rows share their key.
+    """
+    import polars as pl
+
+    key = _key_of(file.source)
+    if key == ["_ligne"]:
+        return False  # told within a piece
+    hashed = f"hash({', '.join(map(_name, key))})"
+    con.execute(f"create temp table repetees as select {hashed} as h from rangees group by h having count(*) > 1")
+    alike = f"from rangees where {hashed} in (select h from repetees)"
+    count = _one_row(con, f"select count(*) {alike}")[0]
+    if count > DOUBLONS_MAX:
+        raise ReadingError(
+            f"{file.chemin} : {count} lignes partagent leur clé ({', '.join(key)}) avec une autre ; la clé déclarée n'est pas celle du fichier"
+        )
+    rows = pl.DataFrame(con.sql(f"select * {alike} order by _rang"))
+    rejects = _Rejects()
+    kept = _check_keys(rows, file.source, file.livraison, rejects)
+    if not rejects.rows:
+        return False
+    gone = rows.filter(~pl.col("_rang").is_in(kept["_rang"].implode())).select("_rang", ligne="_ligne")
+    gone.write_parquet(scratch / "ecartees.parquet")
+    for path in sorted(scratch.glob("rangees-*.parquet")):
+        part = pl.read_parquet(path)
+        left = part.filter(~pl.col("_rang").is_in(gone["_rang"].implode()))
+        if left.height < part.height:
+            left.write_parquet(path, compression="lz4", statistics=False)
+    # A record that was unfolded into several rows is kept as long as one of them is.
+    alive = pl.DataFrame(
+        con.sql(f"select distinct _ligne from rangees where _ligne in (select ligne from read_parquet({_literal(str(scratch / 'ecartees.parquet'))}))")
     )
+    lost = gone.select("ligne").unique().join(alive, left_on="ligne", right_on="_ligne", how="anti")
+    lost.write_parquet(scratch / "perdues.parquet")
+    _part(_reject_frame(file, rejects, alive), scratch, "rejets", rank)
+    file.rejetees += lost.height
+    return True
+
+
+def _absent(con: Any, source: Source) -> set[str]:
+    """Optional columns of measures that the file does not have, or leaves empty throughout."""
+    names = [c.name for c in source.columns if c.meta.mesure and c.meta.facultative]
+    if not names:
+        return set()
+    counted = ", ".join(f"count({_name('_brut_' + name)})" for name in names)
+    counts = _one_row(con, f"select {counted} from rangees")
+    return {name for name, count in zip(names, counts, strict=True) if not count}
+
+
+def _added_up(con: Any, file: _File, scratch: Path, folder: Path) -> None:
+    """Joins the measures of all pieces: what adds up within a piece (``_mesures``) adds up between them, by the same rule."""
+    source, livraison, snapshot = file.source, file.livraison, file.snapshot
+    constant = {
+        "cog_annee": f"cast({'null' if livraison.cog_annee is None else livraison.cog_annee} as bigint)", "source_id": _literal(source.source_id),
+        "millesime": _literal(livraison.millesime), "snapshot_sha256": _literal(snapshot.sha256), "connue_le": f"date {_literal(snapshot.connue_le)}",
+    }  # fmt: skip
+    own = [name for name in mesures_schema() if name not in constant]
+    con.execute(f"create view mesures as select {', '.join(own)} from read_parquet({_literal(str(scratch / 'mesures-*.parquet'))})")
+    key, additive = ", ".join(MESURE_CLE), f"nature in ({', '.join(map(_literal, ADDITIVES))})"
+    rows = "mesures"
+    if _one_row(con, f"select count(*) from (select hash({key}) as h from mesures where {additive} group by h having count(*) > 1)")[0]:
+        summed = {
+            "nature": "any_value(nature)", "ligne": "min(ligne)", "valeur": "case when count(valeur) = count(*) then sum(valeur) end",
+            "statut_valeur": "coalesce(arg_min(statut_valeur, ligne) filter (where valeur is null), arg_min(statut_valeur, ligne))",
+        }  # fmt: skip
+        rows = (
+            f"(select {', '.join(f'{summed.get(name, name)} as {name}' for name in own)} from mesures where {additive} group by {key} "
+            f"union all select {', '.join(own)} from mesures where not {additive}) order by ligne, {key}"
+        )
+    columns = ", ".join(f"{constant.get(name, name)} as {name}" for name in mesures_schema())
+    _copy(con, f"select {columns} from {rows}", folder / "mesures.parquet")
 
 
 def _type_rows(frame: pl.DataFrame, source: Source, rejects: _Rejects) -> pl.DataFrame:
@@ -898,16 +1273,23 @@ def _type_rows(frame: pl.DataFrame, source: Source, rejects: _Rejects) -> pl.Dat
     )
 
 
-def _check_keys(frame: pl.DataFrame, source: Source, livraison: Livraison, rejects: _Rejects) -> pl.DataFrame:
+def _key_of(source: Source) -> list[str]:
+    return [name for name in source.meta.cle if not name.startswith("_")] or ["_ligne"]
+
+
+def _check_keys(frame: pl.DataFrame, source: Source, livraison: Livraison, rejects: _Rejects, whole: bool = True) -> pl.DataFrame:
     """Empty and duplicate keys become rejects; the first of a duplicate set is kept unless what is measured differs.
 
-    Texts may differ: labels are written in more than one way.
+    Texts may differ: labels are written in more than one way. Unless ``whole``, other rows may bear the same keys: only
+    those of one line are then compared.
     """
     import polars as pl
 
-    key = [name for name in source.meta.cle if not name.startswith("_")] or ["_ligne"]
+    key = _key_of(source)
     for name in key:
         frame = rejects.take(frame, pl.col(name).is_null(), name, "clé vide")
+    if not whole and key != ["_ligne"]:
+        return frame
     rank = pl.int_range(pl.len()).over(key)
     if frame.select(rank.max() > 0).item() if frame.height else False:
         values = [c.name for c in source.conservees if c.name not in key and c.meta.type != "texte"]

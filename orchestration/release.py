@@ -899,11 +899,13 @@ def _write_duckdb(folder: Path, manifest: dict[str, Any], public: bool) -> None:
     path = folder / "dernier_kilometre.duckdb"
     quoted = lambda text: "'" + text.replace("'", "''") + "'"  # noqa: E731
     with duckdb.connect(str(path), config={"threads": 2, "storage_compatibility_version": "v1.0.0"}) as con:
+        con.execute("begin")  # one for all: each comment by itself would wait for the disk
         for name, node in sorted(tables_of(manifest, public).items()):
             con.execute(f"create table {name} as select * from read_parquet({quoted(str(folder / 'parquet' / (name + '.parquet')))})")
             con.execute(f"comment on table {name} is {quoted(node['description'])}")
             for column, facts in node["columns"].items():
                 con.execute(f"comment on column {name}.{column} is {quoted(facts['description'])}")
+        con.execute("commit")
 
 
 def write_pages(folder: Path, manifest: dict[str, Any], release_id: str) -> None:

@@ -12,6 +12,8 @@ The bound does nothing that the job could go without: no hash nor copy of the fi
 no expectation, no DuckDB file of the release; all that is not the panel is taken already landed. The Parquet that it
 writes must be that of the release, byte for byte: a bound that did other work would be none.
 
+``--volume`` and ``--records`` measure other things instead: see ``tests/bench_volume.py``.
+
 The panel is added to a copy of the project in a temporary folder: real commune codes of the embedded vintages, random
 figures, « simulé » in every row and label. It has the shape of the large real files: a row per commune and year, two
 measures in a row, successive vintages of the COG, holes. Nothing is written in the checkout.
@@ -322,11 +324,20 @@ def same_bytes(home: Path, work: Path) -> list[str]:
 
 
 def main() -> int:
+    from tests import bench_volume
+
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Le travail complet contre sa borne basse, en une exécution.")
     parser.add_argument("--observations", type=int, default=OBSERVATIONS, help="valeurs simulées (défaut : %(default)s)")
     parser.add_argument("--max-ratio", type=float, default=MAX_RATIO, help="rapport au-delà duquel la commande échoue (défaut : %(default)s)")
     parser.add_argument("--details", action="store_true", help="montrer aussi les durées par étape")
     parser.add_argument("--keep", type=Path, help="dossier vide où garder tout ce qui est fait, au lieu d'un dossier temporaire")
+    parser.add_argument("--volume", type=int, nargs="?", const=bench_volume.BASE, metavar="LIGNES",
+                        help="mesurer plutôt la lecture de très gros fichiers, à 1, 4 et 16 fois tant de lignes (défaut : %(const)s)")  # fmt: skip
+    parser.add_argument("--shapes", nargs="+", choices=sorted(bench_volume.SHAPES), default=sorted(bench_volume.SHAPES),
+                        help="avec --volume : quels fichiers (défaut : tous)")  # fmt: skip
+    parser.add_argument("--factors", nargs="+", type=int, default=bench_volume.FACTORS, help="avec --volume : combien de fois (défaut : 1 4 16)")
+    parser.add_argument("--records", type=int, nargs="?", const=bench_volume.REQUESTS, metavar="LIGNES",
+                        help="mesurer plutôt le contrôle et l'arrivée de tant de demandes d'ingénierie (défaut : %(const)s)")  # fmt: skip
     parser.add_argument("--bound", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.bound:
@@ -334,6 +345,10 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="dk-bench-") as temporary:
         try:
+            if options.volume:
+                return bench_volume.report(options.volume, options.shapes, list(options.factors))
+            if options.records:
+                return bench_volume.report_records(options.records)
             return report(options, options.keep or Path(temporary))
         except BenchFailed as failure:
             print(f"Erreur : {failure}", file=sys.stderr)
@@ -349,7 +364,8 @@ def report(options: Any, folder: Path) -> int:
         path.mkdir(parents=True)
     copy_project(project)
     (project / "tests").mkdir()
-    shutil.copyfile(__file__, project / "tests" / "bench.py")
+    for name in ("bench.py", "bench_volume.py"):
+        shutil.copyfile(Path(__file__).with_name(name), project / "tests" / name)
     vintages = extract_communes(mirror)
     declare_panel(project, vintages)
     write_panel(mirror, 0, vintages)

@@ -65,8 +65,8 @@ lignes as (
 
     {%- for rang, mesure, libelle, expression, unite in [
         (1, 'appuis', 'appuis', 'count(*)', 'demandes'),
-        (2, 'jours', 'jours d\'ingénierie', 'sum(jours_ingenierie)', 'jours'),
-        (3, 'cout', 'coût', 'sum(cout_eur)', '€'),
+        (2, 'jours', 'jours d\'ingénierie', 'round(sum(jours_ingenierie), 6)', 'jours'),
+        (3, 'cout', 'coût', 'round(sum(cout_eur), 6)', '€'),
         (4, 'anciens', 'appuis commencés depuis 24 mois au moins', 'sum(case when appui_ancien_24m then 1 else 0 end)', 'demandes'),
         (5, 'realises', 'projets en travaux ou en service à 24 mois', 'sum(case when appui_realise_24m then 1 else 0 end)', 'demandes'),
     ] %}
