@@ -308,7 +308,10 @@ def _rejected(version: _Version) -> list[dict[str, Any]]:
     path = version.folder / "rejets.parquet"
     if not path.exists():
         return []
-    return _read_parquet(path).head(EXEMPLES).select("chemin", "ligne", "colonne", "valeur", "motif").to_dicts()
+    import polars as pl
+
+    with _reading_back(path):
+        return pl.scan_parquet(path).head(EXEMPLES).select("chemin", "ligne", "colonne", "valeur", "motif").collect().to_dicts()
 
 
 def _says_the_same(one: Path, other: Path) -> bool:
