@@ -15,7 +15,7 @@ from filelock import FileLock
 Built = TypeVar("Built")
 
 
-def once(factory: pytest.TempPathFactory, name: str, kind: type[Built], build: Callable[[Path], Built]) -> Built:
+def once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], Built]) -> Built:
     """What ``build`` makes in a folder of its own, made once for all the processes of pytest; the others wait for it."""
     base = factory.getbasetemp()
     root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
@@ -24,6 +24,5 @@ def once(factory: pytest.TempPathFactory, name: str, kind: type[Built], build: C
         if not made.exists():
             shutil.rmtree(root, ignore_errors=True)
             root.mkdir()
-            made.write_bytes(pickle.dumps(vars(build(root))))
-        # Its fields, not itself: pytest imports this file under a name that other modules do not know.
-        return kind(**pickle.loads(made.read_bytes()))
+            made.write_bytes(pickle.dumps(build(root)))
+        return pickle.loads(made.read_bytes())

@@ -94,7 +94,7 @@ class Run:
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The embedded run, cut off from the network; tests that change its home ask for ``copie`` instead."""
-    return once(tmp_path_factory, "embarque", Run, _run_embedded)
+    return once(tmp_path_factory, "embarque", _run_embedded)
 
 
 def _run_embedded(root: Path) -> Run:
@@ -158,7 +158,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def revision(embedded: Run, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Revision:
     """After the embedded run, a mirror serves the same files but for the 2023 population of one commune."""
-    return once(tmp_path_factory, "revision", Revision, lambda root: _run_revision(root, embedded, archive))
+    return once(tmp_path_factory, "revision", lambda root: _run_revision(root, embedded, archive))
 
 
 def _run_revision(root: Path, embedded: Run, archive: Path) -> Revision:

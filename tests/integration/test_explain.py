@@ -6,9 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from conftest import Run, dk, succeeded
-
 from ingestion.declarations import PROJECT
+from tests.integration.conftest import Run, dk, succeeded
 
 
 def chain(embedded: Run, *arguments: str) -> dict:

@@ -52,7 +52,7 @@ def run(home: Path, origin: str = f"mirror:{MIRROR}", **environment: str) -> Run
 
 @pytest.fixture(scope="session")
 def first(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return once(tmp_path_factory, "miroir", Run, lambda root: run(root / "home"))
+    return once(tmp_path_factory, "miroir", lambda root: run(root / "home"))
 
 
 @pytest.fixture(scope="session")

@@ -702,7 +702,7 @@ def test_constants_of_a_delivery_fill_their_column(tmp_path):
     ("content", "message"),
     [
         ("", "fichier vide ; le redemander au producteur"),
-        (gzip.compress(b""), "fichier vide ; le redemander au producteur"),
+        (gzip.compress(b"", mtime=0), "fichier vide ; le redemander au producteur"),
         ("code;nom\n", "un en-tête et aucune ligne ; le redemander"),
         ("\n\n", "aucun en-tête en ligne 1"),
         (
