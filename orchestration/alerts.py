@@ -220,6 +220,8 @@ def _failed_run(instance: dg.DagsterInstance, run: dg.DagsterRun, interface: str
             declared = _declared(failure.metadata) if failure else None
             error = event.step_failure_data.error
             what = (error.cause or error).cls_name if error else "une erreur"
+            if what == "DagsterAssetCheckFailedError":
+                continue  # the check that blocks is told below, with what it found
             told.append(f"{event.step_key} : {declared or f'arrêtée par {what} ; lire le message dans cette exécution'}")
         elif not (check := event.asset_check_evaluation_data).passed and check.severity == dg.AssetCheckSeverity.ERROR:
             told.append(_declared(check.metadata) or f"contrôle {check.check_name} de {check.asset_key.to_user_string()}")

@@ -237,7 +237,8 @@ def _refusal(where: Home, result: Any) -> str:
             if errors:
                 return "l'entrepôt est incomplet.\n  " + "\n  ".join(errors[:5])
         return _first_error(result)
-    if any(e.is_step_failure and e.step_key == "release__candidat" for e in result.all_events):
+    # What the step says by itself is the reason; what Dagster says of its blocking check only counts it.
+    if any(e.is_step_failure and e.step_key == "release__candidat" and e.step_failure_data.user_failure_data for e in result.all_events):
         return _first_error(result)
     try:
         release.verify_evidence(where, release.load_manifest(where))

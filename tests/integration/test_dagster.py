@@ -58,6 +58,37 @@ with dg.DagsterInstance.ephemeral() as instance:
 import json
 print(json.dumps([done.success, told, again.success]))
 """
+# The last two steps of the graph on the verdict that is given; what they do with files is told by test_publication.
+REFUSED = """
+import json, sys
+import dagster as dg
+from orchestration import alerts, cli, definitions, release
+control = {"etape": "candidat", "cible": "dim_source", "controle": "cles_en_double", "resultat": sys.argv[1], "bloquant": True,
+           "observe": "2", "detail": "hors de l'attendu", "pourquoi": "la clé désigne une seule ligne"}
+release.write_candidate = lambda where, manifest: {"dim_source": 3}
+release.audit_candidate = lambda where, manifest: [control]
+release.failing_rows = lambda where, manifest, failures: [{"cible": c["cible"], "controle": c["controle"], "ligne": "source_id = a"} for c in failures]
+release.secret_shares = lambda where: {"cellules": 0}
+release.publish = lambda where: ("2026-01-01-1", True)
+def evidence(where, manifest):
+    raise release.refusal([control])
+release.verify_evidence = evidence
+definitions.shown.published = lambda folder: {"pages": folder.name}
+keys = [dg.AssetKey(["release", "candidat"]), dg.AssetKey(["release", "publication"])]
+checks = [dg.AssetCheckKey(keys[0], "porte_de_publication")]
+with dg.DagsterInstance.ephemeral() as instance:
+    _, cursor = alerts.pending(instance, None, [], checks)
+    done = definitions.defs.resolve_job_def("construction").execute_in_process(instance=instance, raise_on_error=False, asset_selection=keys)
+    (check,) = done.get_asset_check_evaluations()
+    told, after = alerts.pending(instance, cursor, [], checks)
+    event = instance.get_latest_materialization_event(keys[1])
+    print(json.dumps({
+        "success": done.success, "passed": check.passed, "alerts": [str(a) for a in told], "again": alerts.pending(instance, after, [], checks)[0],
+        "tables": {name: [r.data for r in value.records] for name, value in check.metadata.items() if isinstance(value, dg.TableMetadataValue)},
+        "said": None if done.success else cli._refusal(definitions.WHERE, done),
+        "published": event and {k: v.value for k, v in event.asset_materialization.metadata.items()},
+    }))
+"""
 SCHEDULED = """
 import json, os
 os.environ["DK_ORIGINE"] = "mirror:/srv/miroir"
@@ -113,6 +144,24 @@ def test_a_step_of_the_interface_waits_its_turn_and_says_whom_it_waited_for(seul
     success, told, again = run(seul[0].root, TURN)
     assert not success and told and all(text.startswith(f"une autre exécution tient {seul[0].root}") for text in told)
     assert again
+
+
+def test_a_refused_candidate_shows_its_checks_and_rows_and_is_told_once(seul: tuple[Home, list[dict[str, Any]]]) -> None:
+    found = run(seul[0].root, REFUSED, "échoué")
+    assert not found["success"] and not found["passed"] and found["published"] is None
+    assert found["tables"]["controles"][0]["controle"] == "cles_en_double"
+    assert found["tables"]["lignes_en_cause"] == [{"cible": "dim_source", "controle": "cles_en_double", "ligne": "source_id = a"}]
+    assert found["said"].startswith("1 contrôle(s) bloquant(s) non réussi(s). Premier : dim_source / cles_en_double échoué : la clé désigne")
+    (alerte,) = found["alerts"]
+    assert "Dagster" not in alerte
+    assert alerte.startswith("Publication refusée : construction. ") and "1 contrôle(s) bloquant(s) : dim_source / cles_en_double" in alerte
+    assert "source_id = a" not in alerte and "la publication précédente reste en place" in alerte and found["again"] == []
+
+
+def test_a_publication_shows_what_it_published(seul: tuple[Home, list[dict[str, Any]]]) -> None:
+    found = run(seul[0].root, REFUSED, "réussi")
+    assert found["success"] and found["passed"] and found["alerts"] == [] and found["tables"] == {}
+    assert found["published"] == {"publication": "2026-01-01-1", "nouvelle": True, "pages": "2026-01-01-1"}
 
 
 def test_every_source_is_on_some_schedule_and_comes_from_where_the_installation_says(seul: tuple[Home, list[dict[str, Any]]]) -> None:

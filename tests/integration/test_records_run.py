@@ -168,7 +168,7 @@ def test_the_sensor_waits_for_a_first_collection(tmp_path: Path) -> None:
     home = Home(tmp_path / "dk").ensure()
     workbook(home.depot / "creuse.xlsx", convention=[convention(1)])
     said = sensor(home)
-    assert said["cles"] == [] and "lancer d'abord « dk run »" in said["motif"]
+    assert said["cles"] == [] and "lancer d'abord le job « tout », ou « dk run »" in said["motif"]
 
 
 def test_an_admission_waits_for_the_installation_to_be_free(sent: Home) -> None:

@@ -131,3 +131,40 @@ def test_a_past_vintage_asked_for_alone_arrives_beside_the_newer_one(chez: Any) 
     assert dict(after["_millesime"].value_counts().rows()) == {"2022": 3, "2023": 2}
     assert after.filter(_millesime="2023").equals(before) and after["_actuelle"].all()
     assert [(e.millesime, e.statut_collecte) for e in result.etats] == [("2022", "à jour"), ("2023", "à jour")]
+
+
+# --- rows of failed tests ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("vintage", [None, "demonstration", "registre"])
+def test_failing_rows_of_a_dbt_test_are_shown_unless_records_are_in_them(vintage: str | None, tmp_path: Path) -> None:
+    import json
+
+    import duckdb
+
+    from ingestion.paths import Home
+    from orchestration import dbt
+
+    where = Home(tmp_path).ensure()
+    with duckdb.connect(str(where.warehouse)) as con:
+        con.execute("create table mart as select n as code, 'Durand' as nom from range(30) as t(n)")
+    source = {"identifier": "insee__rp", "source_name": "insee", "meta": {"confidentialite": "publique"}}
+    record = {"identifier": "interne__demande", "source_name": "interne", "meta": {"confidentialite": "interne"}}
+    manifest = {
+        "sources": {"source.insee": source, "source.interne": record},
+        "parent_map": {"test.ouvert": ["model.a"], "model.a": ["source.insee"], "test.ferme": ["model.b"], "model.b": ["model.a", "source.interne"]},
+    }  # fmt: skip
+    failed = {"status": "fail", "compiled_code": "select * from mart where code > 3;"}
+    results = {
+        "results": [
+            failed | {"unique_id": "test.ouvert"}, failed | {"unique_id": "test.ferme"}, {"unique_id": "test.bon", "status": "pass", "compiled_code": "select 1"},
+            failed | {"unique_id": "test.casse", "compiled_code": "select * from absente"},
+        ]
+    }  # fmt: skip
+    if vintage:
+        etats = {"etats": [{"snapshot_sha256": "0" * 64, "millesime": vintage}]}
+        (where.landing / "etats").mkdir()
+        (where.landing / "etats" / "interne__demande.json").write_text(json.dumps(etats))
+    found = dbt.failing_rows(where, manifest, results)
+    assert found.keys() == ({"test.ouvert"} if vintage == "registre" else {"test.ouvert", "test.ferme"})
+    assert len(found["test.ouvert"]) == 10 and found["test.ouvert"][0] == {"code": "4", "nom": "Durand"}

@@ -4,9 +4,7 @@ with comparees as (
     select
         places.indicateur_id, places.territoire_niveau, places.territoire_code,
         count(*) as comparables,
-        percentile_cont(0.25) within group (order by pair.valeur) as quartile_bas_comparables,
-        percentile_cont(0.5) within group (order by pair.valeur) as mediane_comparables,
-        percentile_cont(0.75) within group (order by pair.valeur) as quartile_haut_comparables,
+        {{ quartiles('pair.valeur') }} as quartiles,
         percentile_cont(0.5) within group (order by pair.evolution) as evolution_mediane_comparables,
         1 + sum(case when pair.valeur > places.valeur then 1 else 0 end) as rang_decroissant
     from {{ ref('int_place') }} as places
@@ -22,9 +20,9 @@ select
     places.indicateur_id, places.territoire_niveau, places.territoire_code, {{ var('cog_pivot') }} as cog_annee,
     places.periode_debut, places.periode_fin, places.valeur, places.periode_initiale, places.valeur_initiale, places.evolution,
     cast(coalesce(comparees.comparables, 0) as {{ dbt.type_int() }}) as comparables,
-    cast(case when comparees.comparables >= 5 then comparees.mediane_comparables end as {{ type_double() }}) as mediane_comparables,
-    cast(case when comparees.comparables >= 5 then comparees.quartile_bas_comparables end as {{ type_double() }}) as quartile_bas_comparables,
-    cast(case when comparees.comparables >= 5 then comparees.quartile_haut_comparables end as {{ type_double() }}) as quartile_haut_comparables,
+    cast(case when comparees.comparables >= 5 then {{ quartile('comparees.quartiles', 2) }} end as {{ type_double() }}) as mediane_comparables,
+    cast(case when comparees.comparables >= 5 then {{ quartile('comparees.quartiles', 1) }} end as {{ type_double() }}) as quartile_bas_comparables,
+    cast(case when comparees.comparables >= 5 then {{ quartile('comparees.quartiles', 3) }} end as {{ type_double() }}) as quartile_haut_comparables,
     cast(case when comparees.comparables >= 5 then comparees.evolution_mediane_comparables end as {{ type_double() }}) as evolution_mediane_comparables,
     cast(case when comparees.comparables >= 5 then comparees.rang_decroissant end as {{ dbt.type_int() }}) as rang,
     case
