@@ -1,6 +1,5 @@
 -- Last value of each territory, and what it did since the eve of the interventions (the last period of the reference year
--- at the latest, else the first of the same series). A table: mart_situation joins it to itself, which an engine plans
--- badly on rows it cannot count. Internal records have their own marts: a comparison would tell what secrecy hides.
+-- at the latest, else the first of the same series). A numbered table, which int_place_comparable joins to itself. Internal records have their own marts: a comparison would tell what secrecy hides.
 with observations as (
     select indicateur_id, territoire_niveau, territoire_code, periode_debut, periode_fin, valeur, serie, source_id, mention
     from {{ ref('fct_observation') }}
@@ -62,7 +61,7 @@ initiales as (
 
 select
     actuelles.*,
-    actuelles.indicateur_id || '|' || actuelles.territoire_niveau || '|' || actuelles.territoire_code as cle,
+    row_number() over (order by actuelles.indicateur_id, actuelles.territoire_niveau, actuelles.territoire_code) as numero,
     initiales.valeur as valeur_initiale, initiales.periode_debut as periode_initiale,
     case when initiales.periode_debut < actuelles.periode_debut then actuelles.valeur - initiales.valeur end as evolution
 from actuelles

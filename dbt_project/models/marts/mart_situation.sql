@@ -2,18 +2,15 @@
 -- since. A comparison, never an effect.
 with comparees as (
     select
-        places.indicateur_id, places.territoire_niveau, places.territoire_code,
+        liens.numero,
         count(*) as comparables,
         {{ quartiles('pair.valeur') }} as quartiles,
         percentile_cont(0.5) within group (order by pair.evolution) as evolution_mediane_comparables,
         1 + sum(case when pair.valeur > places.valeur then 1 else 0 end) as rang_decroissant
-    from {{ ref('int_place') }} as places
-    inner join {{ ref('int_comparable') }} as lien
-        on lien.territoire_niveau = places.territoire_niveau and lien.territoire_code = places.territoire_code
-    -- One key, and not three equalities: an engine that cannot count would else pair all the territories of a level first.
-    inner join {{ ref('int_place') }} as pair
-        on pair.cle = places.indicateur_id || '|' || places.territoire_niveau || '|' || lien.comparable_code
-    group by places.indicateur_id, places.territoire_niveau, places.territoire_code
+    from {{ ref('int_place_comparable') }} as liens
+    inner join {{ ref('int_place') }} as places on places.numero = liens.numero
+    inner join {{ ref('int_place') }} as pair on pair.numero = liens.comparable_numero
+    group by liens.numero
 )
 
 select
@@ -32,6 +29,4 @@ select
     end as motif,
     places.source_id, places.mention
 from {{ ref('int_place') }} as places
-left join comparees
-    on comparees.indicateur_id = places.indicateur_id and comparees.territoire_niveau = places.territoire_niveau
-    and comparees.territoire_code = places.territoire_code
+left join comparees on comparees.numero = places.numero
