@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import email
 import email.policy
 import json
+import ssl
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.message import EmailMessage
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
+import trustme
 
 from orchestration import alerts
 from tests.server import Response, Server, free_port
@@ -25,9 +29,17 @@ VALEUR = "Madame Durand, 3 demandes"
 
 
 class Smtp:
-    """A server of e-mail that takes what it is sent, or refuses it, on a free port of 127.0.0.1."""
+    """A server of e-mail that takes what it is sent, or refuses it, on a free port of 127.0.0.1.
 
-    def __init__(self) -> None:
+    With an authority it speaks TLS, at once or when it is asked to (``starttls``), and then takes an account.
+    """
+
+    def __init__(self, ca: trustme.CA | None = None, starttls: bool = False) -> None:
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if ca else None
+        if ca and self._tls:
+            ca.issue_cert("127.0.0.1").configure_cert(self._tls)
+        self._starttls = starttls
+        self.clear: list[bytes] = []  # verbs that came before TLS
         self.received: list[EmailMessage] = []
         self.refuses = False
         self.silent = False
@@ -39,6 +51,17 @@ class Smtp:
         writer.write(b"220 essai\r\n")
         while line := await reader.readline():
             verb = line.split()[0].upper() if line.split() else b""
+            if writer.get_extra_info("sslcontext") is None:
+                self.clear.append(verb)
+            if verb == b"STARTTLS" and self._tls:
+                writer.write(b"220 allez\r\n")
+                await writer.drain()
+                await writer.start_tls(self._tls)
+                continue
+            if verb == b"AUTH":
+                self.account = base64.b64decode(line.split()[2]).decode()
+                writer.write(b"235 reconnu\r\n")
+                continue
             if verb == b"DATA":
                 writer.write(b"354 fin par un point\r\n")
                 body = b""
@@ -52,7 +75,7 @@ class Smtp:
                 writer.write(b"550 expediteur inconnu\r\n")
                 continue
             if verb == b"EHLO":
-                writer.write(b"250-essai\r\n250 8BITMIME\r\n")
+                writer.write(b"250-essai\r\n250-AUTH PLAIN\r\n" + (b"250-STARTTLS\r\n" if self._starttls else b"") + b"250 8BITMIME\r\n")
             elif verb != b"DATA":
                 writer.write(b"250 oui\r\n")
             else:
@@ -60,7 +83,7 @@ class Smtp:
         writer.close()
 
     def __enter__(self) -> Smtp:
-        server = self._loop.run_until_complete(asyncio.start_server(self._talk, "127.0.0.1", 0))
+        server = self._loop.run_until_complete(asyncio.start_server(self._talk, "127.0.0.1", 0, ssl=None if self._starttls else self._tls))
         self.port = server.sockets[0].getsockname()[1]
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
         return self
@@ -298,11 +321,30 @@ def test_mail_server_that_is_silent_or_gone_does_not_hold_the_daemon(
         tick(instance, "courriel", cursor)
 
 
+@pytest.mark.parametrize("mode", ["starttls", "tls"])
+def test_mail_goes_by_tls_to_a_server_that_is_vouched_for(
+    mode: str, panne: tuple[dg.DagsterInstance, str], mailing: Callable[..., Smtp], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    instance, cursor = panne
+    ca = trustme.CA()
+    with mailing(ca, mode == "starttls") as smtp:
+        for name, value in {"CHIFFREMENT": mode, "COMPTE": "dk", "MOT_DE_PASSE": "s3cret"}.items():
+            monkeypatch.setenv(f"DK_SMTP_{name}", value)
+        with pytest.raises(alerts.AlertError) as caught:
+            tick(instance, "courriel", cursor)
+        assert "SSLCertVerificationError" in str(caught.value) and "s3cret" not in str(caught.value) and not smtp.received
+        ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        tick(instance, "courriel", cursor)
+        assert len(smtp.received) == 1 and smtp.account == "\0dk\0s3cret"
+        assert not {b"AUTH", b"MAIL", b"DATA"} & set(smtp.clear)
+
+
 @pytest.fixture
 def mailing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Smtp]:
     @contextmanager
-    def start() -> Iterator[Smtp]:
-        with Smtp() as smtp:
+    def start(*options: Any) -> Iterator[Smtp]:
+        with Smtp(*options) as smtp:
             for name, value in {
                 "ALERTES_COURRIEL": "garde@exemple.fr, chef@exemple.fr", "SMTP_SERVEUR": f"127.0.0.1:{smtp.port}",
                 "SMTP_EXPEDITEUR": "entrepot@exemple.fr", "SMTP_CHIFFREMENT": "aucun",
