@@ -115,14 +115,10 @@ def _key(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 
-def _write_parquet(frame: pl.DataFrame | pl.LazyFrame, path: Path) -> None:
-    """Writes a frame; a lazy one passes through memory without staying there."""
-    import polars as pl
-
+def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    write = frame.sink_parquet if isinstance(frame, pl.LazyFrame) else frame.write_parquet
-    write(temporary, compression="zstd", statistics=True)
+    frame.write_parquet(temporary, compression="zstd", statistics=True)
     os.replace(temporary, path)
 
 
@@ -393,7 +389,7 @@ def land(source: Source, transport: Transport, where: Home, only: frozenset[str]
     """
     import polars as pl
 
-    from ingestion.reading import MORCEAU, listes_schema, mesures_schema, rejets_schema, table_schema
+    from ingestion.reading import MORCEAU, join, listes_schema, mesures_schema, rejets_schema, table_schema
 
     store = SnapshotStore(where.snapshots)
     marker = where.landing / "etats" / f"{source.source_id}.json"
@@ -468,31 +464,26 @@ def land(source: Source, transport: Transport, where: Home, only: frozenset[str]
 
         large = sum(v.facts["lignes_gardees"] for v, _ in versions) > MORCEAU
 
-        def one(version: _Version, name: str) -> pl.DataFrame | pl.LazyFrame:
-            path = version.folder / f"{name}.parquet"
-            with _reading_back(path):
-                return pl.scan_parquet(path) if large else pl.read_parquet(path)
+        def gather(name: str, schema: dict[str, Any], path: Path, flag: str | None) -> None:
+            """Writes what the versions gave, in order; ``flag`` names the column that tells the current ones, None keeps them alone."""
+            parts = [(v.folder / f"{name}.parquet", until is None) for v, until in versions if flag or until is None]
+            if large and parts:
+                with _reading_back(parts[0][0]):
+                    join(parts, list(schema), flag, path)
+                return
+            frames = [pl.DataFrame(schema=schema | ({flag: pl.Boolean} if flag else {}))]
+            for part, current in parts:
+                with _reading_back(part):
+                    frame = pl.read_parquet(part)
+                frames.append(frame.with_columns(pl.lit(current).alias(flag)) if flag else frame)
+            _write_parquet(pl.concat(frames), path)
 
-        def gather(name: str, schema: dict[str, Any]) -> Any:
-            frames = [one(v, name).with_columns(_actuelle=pl.lit(until is None)) for v, until in versions]
-            empty = pl.DataFrame(schema=schema | {"_actuelle": pl.Boolean})
-            return pl.concat([empty.lazy() if large else empty, *frames]) if frames else empty
-
-        _write_parquet(gather("table", table_schema(source)), where.landing / f"{source.source_id}.parquet")
+        gather("table", table_schema(source), where.landing / f"{source.source_id}.parquet", "_actuelle")
         if any(column.meta.mesure for column in source.columns):
-            _write_parquet(
-                gather("mesures", mesures_schema()).rename({"_actuelle": "actuelle"}),
-                where.landing / "mesures" / f"{source.source_id}.parquet",
-            )
+            gather("mesures", mesures_schema(), where.landing / "mesures" / f"{source.source_id}.parquet", "actuelle")
         if source.meta.liste:
-            _write_parquet(
-                gather("listes", listes_schema()).rename({"_actuelle": "actuelle"}),
-                where.landing / "listes" / f"{source.source_id}.parquet",
-            )
-        _write_parquet(
-            gather("rejets", rejets_schema()).filter(pl.col("_actuelle")).drop("_actuelle"),
-            where.landing / "rejets" / f"{source.source_id}.parquet",
-        )
+            gather("listes", listes_schema(), where.landing / "listes" / f"{source.source_id}.parquet", "actuelle")
+        gather("rejets", rejets_schema(), where.landing / "rejets" / f"{source.source_id}.parquet", None)
         replaced = [
             {"source_id": source.source_id, "millesime": v.snapshot.millesime, "chemin": v.snapshot.chemin,
              "snapshot_sha256": v.snapshot.sha256, "connue_le": v.snapshot.connue_le, "remplacee_le": until}

@@ -51,7 +51,7 @@ STATUTS = {"observe": "observé", "estime": "estimé", "provisoire": "provisoire
 ENTIER_MAX_MO = 64  # of a CSV
 ENTIER_MAX_LIGNES = 200_000  # of a Parquet file
 MORCEAU = 100_000
-MEMOIRE_DUCKDB = "384MB"
+MEMOIRE_DUCKDB = "192MB"
 DOUBLONS_MAX = 1_000_000  # rows whose key is not unique, in one file: they alone are held together
 # A file is unpacked only up to this size unless its declaration says otherwise (guards against gzip bombs).
 TAILLE_MAX_MO = 2048
@@ -1154,6 +1154,22 @@ def _copy(con: Any, query: str, path: Path) -> None:
     temporary = path.with_suffix(".tmp")
     con.execute(f"copy ({query}) to {_literal(str(temporary))} (format parquet, compression zstd)")
     os.replace(temporary, path)
+
+
+def join(parts: list[tuple[Path, bool]], columns: list[str], flag: str | None, path: Path) -> None:
+    """Writes to ``path`` the ``columns`` of all rows of some Parquet files, in order, in bounded memory; ``flag`` names a column
+    that takes the value given with each file."""
+    import duckdb
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = ", ".join(map(_name, columns))
+    rows = [f"select {names}{f', {value} as {_name(flag)}' if flag else ''} from read_parquet({_literal(str(part))})" for part, value in parts]
+    with tempfile.TemporaryDirectory(prefix=".jonction-", dir=path.parent) as scratch, duckdb.connect() as con:
+        _bounded(con, Path(scratch))
+        try:
+            _copy(con, " union all ".join(rows), path)
+        except duckdb.Error as error:
+            raise OSError(str(error).splitlines()[0]) from error
 
 
 def _repeated_keys(con: Any, file: _File, scratch: Path, rank: int) -> bool:

@@ -132,7 +132,7 @@ def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
     from ingestion.declarations import select_sources
     from ingestion.records.admission import purge
     from orchestration import dbt as dbt_runner
-    from orchestration import instance, release
+    from orchestration import release
 
     try:
         purge(where)
@@ -162,12 +162,11 @@ def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
         }
         if any(from_register(s) and dg.AssetKey(s.asset_key) in keys for s in SOURCES.values()):
             keys.add(ADMISSION)
-        with instance.new_run(where, dagster_instance) as run_id:
-            collected = defs.resolve_job_def("collecte").execute_in_process(
-                instance=dagster_instance, raise_on_error=False, run_id=run_id,
-                asset_selection=[*keys, *[dg.AssetKey(["registre", n]) for n in (*REGISTRE, *ARRIVEE)]],
-                run_config={**config, "resources": {"origin": {"config": {"depuis": origin}}}},
-            )  # fmt: skip
+        collected = defs.resolve_job_def("collecte").execute_in_process(
+            instance=dagster_instance, raise_on_error=False,
+            asset_selection=[*keys, *[dg.AssetKey(["registre", n]) for n in (*REGISTRE, *ARRIVEE)]],
+            run_config={**config, "resources": {"origin": {"config": {"depuis": origin}}}},
+        )  # fmt: skip
         if not collected.success:
             raise Failure(f"la collecte s'est arrêtée : {_first_error(collected)}{stays}")
         if now and release.already_published(where, release.inputs_fingerprint(where)):
@@ -177,12 +176,11 @@ def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
         else:
             logger.info("construction de l'entrepôt (modèles et tests dbt)")
             build = defs.resolve_job_def("construction")
-            with instance.new_run(where, dagster_instance) as run_id:
-                built = build.execute_in_process(
-                    instance=dagster_instance, raise_on_error=False, run_id=run_id, run_config=config,
-                    # What the package holds has just landed.
-                    asset_selection=[key for key in build.asset_layer.selected_asset_keys if key.path[0] != "landing"],
-                )  # fmt: skip
+            built = build.execute_in_process(
+                instance=dagster_instance, raise_on_error=False, run_config=config,
+                # What the package holds has just landed.
+                asset_selection=[key for key in build.asset_layer.selected_asset_keys if key.path[0] != "landing"],
+            )  # fmt: skip
             if not built.success:
                 raise Failure(f"rien n'est publié : {_refusal(where, built)}{stays}")
     current = release.current_release(where)

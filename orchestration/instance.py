@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from typing import Any
+from contextlib import contextmanager
 
 from ingestion.paths import Home
 
@@ -20,6 +19,11 @@ concurrency:
 python_logs:
   managed_python_loggers: [dk]
   python_log_level: INFO
+event_log_storage:
+  module: orchestration.history
+  class: History
+  config:
+    foyer: {env: DAGSTER_HOME}
 """
 
 
@@ -57,34 +61,3 @@ def single_writer(where: Home, wait: float) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def new_run(where: Home, instance: Any) -> Iterator[str]:
-    """Identifier of a run about to be executed in this process, whose history stays open meanwhile.
-
-    Dagster opens and closes its SQLite files at every event, and SQLite flushes a file when its last connection closes:
-    one that waits spares it (an eighth of an embedded run). With another storage there is no such file, and no cost.
-    Nor does each event wait for the disk, which costs as much again: should the machine lose its power, the last events
-    of the history are lost, and nothing of what they tell.
-    """
-    import sqlite3
-    import uuid
-
-    from sqlalchemy import Engine, event
-
-    def unhurried(connection: Any, _: Any) -> None:
-        if isinstance(connection, sqlite3.Connection):
-            connection.execute("pragma synchronous = normal")  # with Dagster's write-ahead log, no file can be damaged by it
-
-    run_id = str(uuid.uuid4())
-    instance.event_log_storage.get_logs_for_run(run_id)  # makes Dagster create the file
-    with ExitStack() as stack:
-        event.listen(Engine, "connect", unhurried)
-        stack.callback(event.remove, Engine, "connect", unhurried)
-        for name in ("index", run_id):
-            path = where.dagster / "history" / "runs" / f"{name}.db"
-            if path.exists():
-                connection = stack.enter_context(closing(sqlite3.connect(path)))
-                connection.execute("select count(*) from sqlite_master").fetchone()
-        yield run_id

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 TRUE_ROWS = {"sirene": 40_000_000, "dvf": 20_000_000, "arcep": 40_000_000}
-BASE = 250_000
+BASE = 1_000_000  # fewer fit in the fixed buffers, and would say nothing of growth
 FACTORS = (1, 4, 16)
 MEMORY_GROWTH = 1.3  # peak at the greatest factor over the peak at the smallest
 TIME_GROWTH = 1.3  # seconds per row, likewise
