@@ -280,13 +280,14 @@ def _asking(folder: Path, timeout: float, memory: int) -> Iterator[Any]:
     """A release opened for a question that a person wrote; what is wrong with the question is told to that person."""
     from orchestration import guarded
 
-    try:
-        with _reading(folder), guarded.opened(folder, timeout, memory) as reader:
-            yield reader
-    except guarded.QueryError as error:
-        raise Failure(f"requête refusée par DuckDB : {error}", USAGE) from error
-    except guarded.LimitError as error:
-        raise Failure(str(error)) from error
+    with _reading(folder):
+        try:
+            with guarded.opened(folder, timeout, memory) as reader:
+                yield reader
+        except guarded.QueryError as error:
+            raise Failure(f"requête refusée par DuckDB : {error}", USAGE) from error
+        except guarded.LimitError as error:
+            raise Failure(str(error)) from error
 
 
 @main.command()
