@@ -935,7 +935,10 @@ def test_rollback_refuses_an_unknown_release(unknown: str, deux: Home) -> None:
 
 def test_readers_of_the_old_release_keep_it_during_a_switch(candidat: Home) -> None:
     link = candidat.releases / "current"
-    sql = "select sum(valeur) from fct_observation where territoire_niveau = 'national' and est_derniere_version"
+    sql = (
+        "select sum(valeur) from fct_observation where indicateur_id = 'population_municipale' "
+        "and territoire_niveau = 'national' and est_derniere_version"
+    )
     with (
         duckdb.connect(str(link / "dernier_kilometre.duckdb"), read_only=True) as con,
         (link / "parquet" / "fct_observation.parquet").open("rb") as stream,
