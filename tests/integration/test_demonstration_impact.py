@@ -12,6 +12,7 @@ import pytest
 
 from ingestion import demonstration
 from ingestion.demonstration import world
+from ingestion.paths import Home
 from orchestration.impact.engine import estimate
 from orchestration.impact.interface import Estimand, Estimation, Panel
 from orchestration.impact.warehouse import GRAINE, _inputs
@@ -37,9 +38,9 @@ def published(embedded: Run) -> Published:
 
 
 @pytest.fixture(scope="module")
-def truth(embedded: Run) -> dict[str, float]:
+def truth(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     """True mean effect over the treated commune-years of each plan's horizon, from the file that only tests write."""
-    frame = pl.read_parquet(demonstration.write_truth(embedded.home)).filter(pl.col("grain") == "commune")
+    frame = pl.read_parquet(demonstration.write_truth(Home(tmp_path_factory.mktemp("verite")))).filter(pl.col("grain") == "commune")
     seen = frame.filter(pl.col("horizon").is_between(0, HORIZON)).group_by("intervention_id", "resultat").agg(pl.col("effet").mean())
     means = {(programme, resultat): effet for programme, resultat, effet in seen.iter_rows()}
     return {plan: means[key] for plan, key in PLANS.items()}
