@@ -13,7 +13,7 @@ with publie as (
       and modalite <> '10'
 ),
 
--- Without INSEE's movements (embedded run), two successive vintages tell most of them: a commune that became a delegated
+-- Before the first of INSEE's movements at hand (the embedded run has none), two successive vintages tell most of them: a commune that became a delegated
 -- one joined its parent, a delegated one that became a commune left it. Those that left no trace stay unresolved.
 millesimes as (
     select cog_annee, lead(cog_annee) over (order by cog_annee) as suivant
@@ -63,7 +63,7 @@ connu as (
     union all
     select 'déduit', cast(suivant || '-01-01' as date), code_avant, code_apres
     from deduit
-    where not exists (select 1 from publie)
+    where not exists (select 1 from publie where publie.date_effet <= cast(deduit.suivant || '-01-01' as date))
 ),
 
 -- A commune may change its code and merge on the same day (Pont-Farcy, 2018): one event leads to the end of that day.
