@@ -231,9 +231,8 @@ def examples(folder: Path, table: str, key: list[str], check: str, limit: int = 
     fact = next((f for f in facts_of(table, key) if f.nom == check), None)
     if fact is None or not fact.lignes:
         return []
-    path = (folder / "parquet" / f"{table}.parquet").as_posix().replace("'", "''")
     with duckdb.connect(config={"threads": 2}) as con:
-        con.execute(f"create view candidat as select * from read_parquet('{path}')")
+        _Part(table, [fact], {"candidat": folder / "parquet" / f"{table}.parquet"}).open(con)
         found = con.execute(f"select * from candidat {fact.lignes} limit {limit}")
         names = [column[0] for column in found.description]
         return [

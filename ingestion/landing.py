@@ -152,8 +152,7 @@ def _collect(
     """Asks for the files of one delivery; every failure becomes a state, never an exception.
 
     A file that this transport cannot be asked for, or that this run did not ask for, keeps its state of ``before``: it is
-    neither better nor worse off. A file
-    that its producer withdrew for a younger one that holds the same periods is not missed.
+    neither better nor worse off. A file that its producer withdrew for a younger one that holds the same periods is not missed.
     """
     from ingestion.fetch import FetchError, carrier
 
@@ -468,8 +467,14 @@ def land(source: Source, transport: Transport, where: Home, only: frozenset[str]
             """Writes what the versions gave, in order; ``flag`` names the column that tells the current ones, None keeps them alone."""
             parts = [(v.folder / f"{name}.parquet", until is None) for v, until in versions if flag or until is None]
             if large and parts:
-                with _reading_back(parts[0][0]):
+                try:
                     join(parts, list(schema), flag, path)
+                except OSError:
+                    for part, _ in parts:  # the one that cannot be read is named, with what mends it
+                        with _reading_back(part):
+                            for _ in pl.scan_parquet(part).collect_batches():
+                                pass
+                    raise
                 return
             frames = [pl.DataFrame(schema=schema | ({flag: pl.Boolean} if flag else {}))]
             for part, current in parts:

@@ -58,9 +58,9 @@ def test_run_asks_nothing_of_the_network(embedded: Run) -> None:
     assert embedded.network == "", "le passage embarqué a voulu joindre le réseau"
 
 
-def test_run_costs_at_most_two_processors_for_ninety_seconds_and_three_gibibytes(embedded: Run) -> None:
+def test_run_costs_at_most_150_seconds_of_processor_and_three_gibibytes(embedded: Run) -> None:
     """Other tests run meanwhile: what the run itself used is counted, not how long it had to wait for it."""
-    assert embedded.cpu <= 2 * 90
+    assert embedded.cpu <= 150
     assert 50 << 20 < embedded.peak <= 3 << 30
 
 

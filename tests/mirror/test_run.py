@@ -28,12 +28,12 @@ COLLECTIVITES = ("975", "977", "978", "98")
 
 
 def test_it_fits_in_time_and_memory_and_then_has_nothing_to_do(first: Run) -> None:
-    """Two processors for 180 seconds, then for 30."""
-    assert first.cpu <= 2 * 180
+    """Other tests run meanwhile: seconds of a processor are counted."""
+    assert first.cpu <= 240
     assert first.peak_gib <= 4
     releases = sorted(p.name for p in (first.home / "releases").iterdir())
     again = run(first.home)
-    assert again.cpu <= 2 * 30
+    assert again.cpu <= 30
     assert "inchangée" in again.output
     assert sorted(p.name for p in (first.home / "releases").iterdir()) == releases
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ingestion import landing
 from ingestion.declarations import SOURCES_DIR, DeclarationError, Source, load_sources
 from ingestion.fetch import MirrorFolder, Package
 from ingestion.landing import A_JOUR, ABSENTE, CONSERVEE, Etat, is_landed, land, write_registry
-from ingestion.paths import Home
+from ingestion.paths import DamagedFile, Home
 from ingestion.snapshots import SnapshotStore
 
 PUBLIE = dt.date(2024, 6, 30)
@@ -296,3 +297,21 @@ def test_a_declared_file_that_follows_the_rule_is_not_a_second_vintage(chez: Any
     producer.publish({"01001": 2, "01002": 5}, "points-20240801.json")
     assert [e.millesime for e in producer.land()] == ["2022-12-01", "20240801"]
     assert [e.millesime for e in producer.land(Package())] == ["2022-12-01", "20240801"], "taken up once, it stays"
+
+
+def test_of_many_rows_the_damaged_version_is_the_one_named(chez: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above a piece, versions are joined without passing through memory: the engine alone meets the damage."""
+    monkeypatch.setattr("ingestion.reading.MORCEAU", 1)
+    producer = chez(declarer())
+    for points in ({"01001": 1, "01002": 5}, {"01001": 2, "01002": 5}):
+        producer.publish(points)
+        producer.land()
+        producer.day += dt.timedelta(1)
+    first, second = sorted(producer.where.work.glob("lectures/*/*/table.parquet"), key=lambda path: path.stat().st_mtime_ns)
+    content = bytearray(second.read_bytes())
+    content[4:60] = bytes(56)  # the data, not the table of contents at the end
+    second.write_bytes(content)
+    (producer.where.landing / f"{producer.source.source_id}.parquet").unlink()
+    with pytest.raises(DamagedFile, match=re.escape(str(second.parent))) as damaged:
+        producer.land()
+    assert str(first.parent) not in str(damaged.value)
