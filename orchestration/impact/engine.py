@@ -17,6 +17,7 @@ import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,12 +67,14 @@ SANS_AVANT = "une seule période avant le début : rien ne dit que les deux grou
 # --- what an estimate is made of ---------------------------------------------------------------------------------
 
 
+@cache
 def versions() -> dict[str, str]:
     from importlib.metadata import version
 
     return {name: version(name) for name in PACKAGES}
 
 
+@cache
 def code_fingerprint() -> str:
     digest = hashlib.sha256()
     for name in MODULES:
@@ -79,34 +82,9 @@ def code_fingerprint() -> str:
     return digest.hexdigest()
 
 
-def panel_fingerprint(panel: Panel) -> str:
-    """Hash of the panel's content, whatever the order of its units, periods and columns."""
-    frame = panel.frame.select(sorted(panel.frame.columns))
-    digest = hashlib.sha256()
-    frame.sort([name for name in ("unite", "annee") if name in frame.columns] or frame.columns).write_csv(
-        _Sink(digest), include_header=True
-    )
-    return digest.hexdigest()
-
-
-class _Sink:
-    """A file that only hashes what is written to it."""
-
-    def __init__(self, digest: Any) -> None:
-        self.digest = digest
-
-    def write(self, data: bytes) -> int:
-        self.digest.update(data)
-        return len(data)
-
-
 def fingerprint(panel: Panel, estimand: Estimand, seed: int, draws: int = 999) -> str:
     """All that decides the numbers: panel, declaration, code, versions, seed. Unchanged, nothing need be estimated again."""
-    return _fingerprint(panel_fingerprint(panel), estimand, seed, draws)
-
-
-def _fingerprint(panel: str, estimand: Estimand, seed: int, draws: int) -> str:
-    parts = [panel, estimand.declaration(), code_fingerprint(), str(sorted(versions().items())), f"{seed} {draws}"]
+    parts = [panel.empreinte, estimand.declaration(), code_fingerprint(), str(sorted(versions().items())), f"{seed} {draws}"]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -132,10 +110,10 @@ def estimate(panel: Panel, estimand: Estimand, seed: int, draws: int = 999) -> E
     """
     import numpy as np
 
-    run, content = _Run(estimand, seed, draws), panel_fingerprint(panel)
+    run = _Run(estimand, seed, draws)
     identity = {
-        "estimand": estimand, "graine": seed, "versions": versions(), "empreinte_panel": content,
-        "empreinte_code": code_fingerprint(), "empreinte": _fingerprint(content, estimand, seed, draws),
+        "estimand": estimand, "graine": seed, "versions": versions(), "empreinte_panel": panel.empreinte,
+        "empreinte_code": code_fingerprint(), "empreinte": fingerprint(panel, estimand, seed, draws),
     }  # fmt: skip
     try:
         sample = prepare(panel, estimand)

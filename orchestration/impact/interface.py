@@ -7,10 +7,12 @@ when the plan says ``log``); no sign is turned here: whether an effect is good i
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -98,6 +100,26 @@ class Panel:
         return cls(
             valeurs.select("unite", "annee", "valeur").join(unites, on="unite", how="inner", maintain_order="left")
         )
+
+    @cached_property
+    def empreinte(self) -> str:
+        """Hash of the content, whatever the order of its units, periods and columns."""
+        frame = self.frame.select(sorted(self.frame.columns))
+        digest = hashlib.sha256()
+        order = [name for name in ("unite", "annee") if name in frame.columns] or frame.columns
+        frame.sort(order).write_csv(_Sink(digest), include_header=True)
+        return digest.hexdigest()
+
+
+class _Sink:
+    """A file that only hashes what is written to it."""
+
+    def __init__(self, digest: Any) -> None:
+        self.digest = digest
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return len(data)
 
 
 @dataclass(frozen=True)
