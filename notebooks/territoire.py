@@ -122,17 +122,19 @@ def _(
         "effet favorable établi": "Oui pour l'ensemble de l'intervention : les deux plans sont mesurés ici et un impact favorable est établi.",
         "effet défavorable établi": "Non pour l'ensemble de l'intervention : un impact défavorable est établi.",
     }
+    # All of them at once: a page for each of a hundred territoires leaves no time to join intervention by intervention.
+    _tous = liens.join(
+        _dernieres.select("indicateur_id", "valeur", "unite_dite", "periode_fin", "connue_le", "statut_valeur", "motif"), on="indicateur_id", how="left", maintain_order="left"
+    ).join(_medianes, on="indicateur_id", how="left", maintain_order="left").with_columns(
+        plan=pl.col("portee").replace({"politique_publique": "politique publique", "vie_quotidienne": "vie quotidienne"}),
+        # The median of the others is told beside a value of the same period only.
+        mediane_comparables=pl.when(pl.col("periode_comparee") == pl.col("periode_fin")).then("mediane_comparables"),
+        dit=pl.when(pl.col("valeur").is_not_null()).then(pl.col("statut_valeur")).otherwise(pl.coalesce("motif", "motif_sans_valeur", pl.lit("pas de valeur à cette maille"))),
+    )  # fmt: skip
+    _par_intervention = _tous.partition_by("intervention_id", as_dict=True)
     for _agit in interventions.to_dicts():
-        _siens = liens.filter(pl.col("intervention_id") == _agit["intervention_id"]).join(
-            _dernieres.select("indicateur_id", "valeur", "unite_dite", "periode_fin", "connue_le", "statut_valeur", "motif"), on="indicateur_id", how="left", maintain_order="left"
-        ).join(_medianes, on="indicateur_id", how="left", maintain_order="left")
-        _siens = _siens.with_columns(
-            plan=pl.col("portee").replace({"politique_publique": "politique publique", "vie_quotidienne": "vie quotidienne"}),
-            # The median of the others is told beside a value of the same period only.
-            mediane_comparables=pl.when(pl.col("periode_comparee") == pl.col("periode_fin")).then("mediane_comparables"),
-            dit=pl.when(pl.col("valeur").is_not_null()).then(pl.col("statut_valeur")).otherwise(pl.coalesce("motif", "motif_sans_valeur", pl.lit("pas de valeur à cette maille"))),
-        )
-        _sans = _siens.filter(pl.col("valeur").is_null())
+        _siens = _par_intervention.get((_agit["intervention_id"],), _tous.clear())
+        _sans = _siens["valeur"].null_count()
         feuille.add(
             f"<h3 id=\"{page.slug(_agit['intervention_id'])}\">{page.link('../interventions/' + _agit['intervention_id'] + '.html', _agit['intervention_nom'])}</h3>",
             f"<p><strong>{page.escape(_phrases[_agit['etat_promesse']])}</strong> "
@@ -141,7 +143,7 @@ def _(
                 + (f" ; la plus récente porte jusqu'au {page.day(_agit['derniere_periode'])} et la dernière a été connue le {page.day(_agit['connue_le'])}." if _agit["connue_le"] else ".")) + "</p>",
             f"<p>À quel point en est-on sûr : {page.state(_agit['etat_impact'])}. "
             + page.escape(page.sentence(_agit["phrase_impact"].removeprefix(_agit["etat_impact"]).lstrip(" :")) + " L'impact est cherché sur toute l'intervention, jamais dans un seul territoire.") + "</p>",
-            page.fold(f"Ses indicateurs ici ({_siens.height - _sans.height} avec une valeur, {_sans.height} sans)", page.table(
+            page.fold(f"Ses indicateurs ici ({_siens.height - _sans} avec une valeur, {_sans} sans)", page.table(
                 _siens, "Dernière valeur dans ce territoire",
                 {"libelle": "Indicateur", "plan": "Plan", "valeur": "Ici", "mediane_comparables": "Médiane des comparables", "unite_dite": "Unité", "periode_fin": "Au", "connue_le": "Connu le", "dit": "État"},
             )),

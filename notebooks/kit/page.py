@@ -179,8 +179,9 @@ def table(
     column heads its row.
     """
     decimals, links, units = decimals or {}, links or {}, units or {}
-    numeric = {name for name in labels if frame.schema[name].is_numeric()}
-    short = {name for name in labels if frame.schema[name].is_temporal()}
+    kinds = frame.schema
+    numeric = {name for name in labels if kinds[name].is_numeric()}
+    short = {name for name in labels if kinds[name].is_temporal()}
 
     def cell(row: dict[str, Any], name: str) -> str:
         value = row[name]
