@@ -93,7 +93,8 @@ def run(origin: str, only: tuple[str, ...], wait: float) -> None:
 
     Sans changement, ne construit ni ne publie rien.
     """
-    from ingestion.fetch import MirrorFolder, parse_transport
+    from ingestion.fetch import Embedded, MirrorFolder, parse_transport
+    from ingestion.records.admission import begin_demonstration
     from orchestration import instance
 
     try:
@@ -113,6 +114,8 @@ def run(origin: str, only: tuple[str, ...], wait: float) -> None:
     gc.set_threshold(100_000, 50, 1000)
     try:
         with instance.single_writer(where, wait):
+            if isinstance(transport, Embedded):
+                begin_demonstration(where)
             code = _run(where, origin, only)
     except instance.Busy as error:
         raise Failure(str(error), BUSY) from error

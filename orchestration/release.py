@@ -22,6 +22,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -809,11 +810,16 @@ def publish(where: Home, today: dt.date | None = None) -> tuple[str, bool]:
     before = evaluators_folder(where) / current.name if current else None
     try:
         root = ensure_evaluators(where)
-        for folder, old, public, audited_sums in (
+        sides = (
             (where.candidate, before if before and before.is_dir() else None, False, exact_sums),
             (public_folder(where), current, True, public_sums),
-        ):
+        )
+        for folder, _, public, _ in sides:
             _clean(folder, ("parquet",) if public else ("parquet", "checks.json"))
+        # Each file is written by one thread of DuckDB, whatever it is given: the two sides take a core each.
+        with ThreadPoolExecutor(len(sides)) as pool:
+            list(pool.map(lambda side: _write_duckdb(side[0], manifest, side[2]), sides))
+        for folder, old, public, audited_sums in sides:
             shown = diffusion.redacted(evidence["controles"], published_models(manifest)) if public else evidence["controles"]
             _prepare(folder, old, manifest, evidence | {"controles": shown}, release_id, public, audited_sums)
         _close(where.candidate, root)
@@ -851,12 +857,11 @@ def _prepare(
     folder: Path, old: Path | None, manifest: dict[str, Any], evidence: dict[str, Any], release_id: str, public: bool,
     audited_sums: dict[str, str],
 ) -> None:
-    """Writes beside the tables of one side all that makes them a release, down to its sums.
+    """Writes beside the tables and the DuckDB file of one side all that makes them a release, down to its sums.
 
     ``audited_sums``: sums of the files that the evidence speaks of. Raises PublicationRefused when they are no longer those,
     or when a file written around them tells of a person.
     """
-    _write_duckdb(folder, manifest, public)
     mention = evidence["mention"]
     (folder / "datapackage.json").write_text(
         json.dumps(datapackage(folder, manifest, release_id, public, mention), ensure_ascii=False, indent=1), encoding="utf-8"

@@ -15,6 +15,7 @@ hashes, kinds, times and counts.
 
 from __future__ import annotations
 
+import atexit
 import datetime as dt
 import hashlib
 import json
@@ -23,6 +24,8 @@ import os
 import re
 import shutil
 import stat
+import subprocess
+import sys
 import tempfile
 import time
 import traceback
@@ -842,7 +845,7 @@ def _demonstration_key() -> str:
 
     digest = hashlib.sha256()
     code = [p for f in ("demonstration", "records", "catalogue") for p in (PROJECT / "ingestion" / f).rglob("*")]
-    code += [PROJECT / "ingestion" / "demonstration.py", PROJECT / "dbt_project" / "models" / "sources" / "interne.yml"]
+    code += [PROJECT / "dbt_project" / "models" / "sources" / "interne.yml"]
     for path in sorted(p for p in code if p.suffix in (".py", ".yml") and p.is_file()):
         digest.update(path.relative_to(PROJECT).as_posix().encode() + b"\0" + path.read_bytes())
     digest.update(_sha256(ARCHIVE).encode())
@@ -855,19 +858,28 @@ def demonstration(where: Home) -> Path:
     Generated and checked only when its key changed (seed, generator, checks, layouts, embedded archive). Neither the
     register nor the landed tables are looked at: the same files come out in any installation.
     """
-    root = where.work / "demonstration"
-    folder = root / _demonstration_key()
+    folder = where.work / "demonstration" / _demonstration_key()
     if folder.is_dir():
         return folder
+    from filelock import FileLock
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / ".verrou"):
+        if not folder.is_dir():  # another process was making it
+            _make_demonstration(folder)
+    return folder
+
+
+def _make_demonstration(folder: Path) -> None:
     from ingestion.demonstration import generate, resultats
     from ingestion.records.check import Known
     from ingestion.records.personal import CLE_DEMONSTRATION
 
-    for left in root.glob("*"):
+    for left in folder.parent.glob("*"):
         if left.is_dir():
             shutil.rmtree(left)
-    building = root / f".{uuid.uuid4().hex}"
-    building.mkdir(parents=True)
+    building = folder.parent / f".{uuid.uuid4().hex}"
+    building.mkdir()
     frames = generate()
     for kind, checked in _check_all(frames, Known.load(None, frames, cle=CLE_DEMONSTRATION)).items():
         if checked.refused:
@@ -875,4 +887,19 @@ def demonstration(where: Home) -> Path:
         (building / f"{kind}.parquet").write_bytes(_parquet(checked.sanitised()))
     (building / "resultats.parquet").write_bytes(_parquet(resultats()))
     os.rename(building, folder)
-    return folder
+
+
+def begin_demonstration(where: Home) -> None:
+    """Makes the demonstration world in a process of its own, while this one loads what else it needs; nothing when it is there.
+
+    ``demonstration`` waits for it, and makes the world itself when that process failed. It ends with this one.
+    """
+    if (where.work / "demonstration" / _demonstration_key()).is_dir():
+        return
+    code = "from ingestion.paths import home; from ingestion.records.admission import demonstration; demonstration(home())"
+    quiet = subprocess.DEVNULL
+    # From the project's folder: « -c » looks for modules where it is started first.
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=PROJECT, env=os.environ | {"DK_HOME": str(where.root)}, stdin=quiet, stdout=quiet, stderr=quiet
+    )
+    atexit.register(child.kill)

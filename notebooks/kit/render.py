@@ -8,12 +8,11 @@ from __future__ import annotations
 import importlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from pathlib import Path
 from typing import Any
 
@@ -130,32 +129,31 @@ def render(folder: Path, target: Path, only: Iterable[Sheet] | None = None, name
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = min(processes or cores, len(every))
     jobs = [(str(folder), release.id, str(target), every[part : part + 12]) for part in range(0, len(every), 12)]
-    # A clean process imports the libraries once and parts into workers: this one has threads of Polars and DuckDB, which
-    # do not survive a fork. marimo keeps settings and logs where a person's programs do; here they end with the rendering.
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["notebooks.kit.preloaded"])
+    warm()
     sizes: dict[str, int] = {}
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        _environment(scratch),
-        ProcessPoolExecutor(count, mp_context=context, initializer=_settle, initargs=(scratch,)) as pool,
-    ):
+    with ProcessPoolExecutor(count, mp_context=get_context("forkserver")) as pool:
         for done in pool.map(_render, jobs):
             sizes |= done
     return sizes
 
 
-def _settle(scratch: str) -> None:
-    os.environ.update(dict.fromkeys(SETTINGS, scratch))
+def warm() -> None:
+    """Starts the process that workers are forked from, unless it runs: it imports what pages need while this one goes on.
 
-
-@contextmanager
-def _environment(scratch: str) -> Iterator[None]:
-    """What the clean process inherits, for as long as it takes to start."""
+    A clean process, since this one has threads of Polars and DuckDB, which do not survive a fork. marimo keeps settings
+    and logs where a person's programs do; here they end with this process.
+    """
+    scratch = _scratch().name
     before = {name: os.environ.get(name) for name in SETTINGS}
-    _settle(scratch)
+    os.environ.update(dict.fromkeys(SETTINGS, scratch))
     try:
-        yield
+        forkserver.set_forkserver_preload(["notebooks.kit.preloaded"])
+        forkserver.ensure_running()
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+
+
+@cache
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="dk-pages-", ignore_cleanup_errors=True)
