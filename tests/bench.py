@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
-PARTS = ("dbt_project", "expectations", "ingestion", "orchestration")
+PARTS = ("dbt_project", "expectations", "ingestion", "notebooks", "orchestration")
 OBSERVATIONS = 7_000_000
 MAX_RATIO = 2.0
 YEARS = range(2016, 2026)
@@ -237,7 +237,10 @@ def bound_statements(home: Path, mirror: Path, target: Path) -> list[tuple[str, 
         for path in (where.landing / "etats").glob("simule__*.json")
         for etat in json.loads(path.read_text(encoding="utf-8"))["etats"]
     }
-    found = [("lecture", f"create table mesures as select * from read_parquet({landed})")]
+    found = [
+        ("lecture", f"attach '{where.warehouse.as_posix()}' as complet (read_only)"),
+        ("lecture", f"create table mesures as select * from read_parquet({landed})"),
+    ]
     for source in load_sources().values():
         if source.groupe != "simule":
             continue
@@ -277,7 +280,10 @@ def bound_statements(home: Path, mirror: Path, target: Path) -> list[tuple[str, 
         for uid in ready:
             node = models[uid]
             kind = {"table": "table", "view": "view"}[node["config"]["materialized"]]
-            found.append((node["name"], f"create {kind} {node['relation_name']} as {node['compiled_code'].replace(panel, 'mesures')}"))
+            code = node["compiled_code"].replace(panel, "mesures")
+            if node["language"] == "python":  # no SQL to run: the bound gets for nothing what the job computed
+                code = f"select * from complet.{node['schema']}.{node['name']}"
+            found.append((node["name"], f"create {kind} {node['relation_name']} as {code}"))
             done.add(uid)
     keys = release.keys_of(manifest)
     for name, node in sorted(release.published_models(manifest).items()):
@@ -316,10 +322,12 @@ def lower_bound(project: Path, mirror: Path, home: Path, work: Path) -> Measured
 
 
 def same_bytes(home: Path, work: Path) -> list[str]:
-    """Tables whose Parquet differs between the release and the bound; an empty list proves equal work."""
+    """Tables whose Parquet differs between the exact side of the release and the bound; an empty list proves equal work."""
+    from ingestion.paths import Home
+    from orchestration.diffusion import evaluators_folder
     from orchestration.release import sha256_file
 
-    published = home / "releases" / "current" / "parquet"
+    published = evaluators_folder(Home(home)) / "current" / "parquet"
     return [p.name for p in sorted((work / "parquet").glob("*.parquet")) if sha256_file(p) != sha256_file(published / p.name)]
 
 
@@ -389,7 +397,8 @@ def report(options: Any, folder: Path) -> int:
         print(f"{label:<16}{measured.seconds:8.1f} s   mémoire {measured.peak_mb:6.0f} Mo")
     print(f"{'rapport':<16}{ratio:8.2f}     (au plus {options.max_ratio:g})")
     print("La borne lit les mêmes CSV (read_csv typé), exécute le même SQL compilé, écrit les mêmes Parquet et fait les mêmes mesures")
-    print("des contrôles en une connexion DuckDB ; elle ne fait ni empreintes, ni portes, ni tests dbt, ni base DuckDB de publication.")
+    print("des contrôles en une connexion DuckDB ; elle ne fait ni empreintes, ni portes, ni tests dbt, ni estimations d'impact (elle copie")
+    print("leurs tables), ni secret statistique, ni pages, ni base DuckDB de publication.")
     if different:
         print(f"Erreur : la borne n'a pas fait le même travail, {', '.join(different)} diffèrent", file=sys.stderr)
     return int(ratio > options.max_ratio or bool(different))

@@ -1203,9 +1203,9 @@ def test_old_version_of_a_revised_value_is_kept(revision: Revision) -> None:
     # Append-only: whatever the first release said is still there, and each key has one last version.
     said = [*key, "valeur", "statut_valeur", "snapshot_sha256", "connue_le"]
     lost = before.join(after, on=said, how="anti", nulls_equal=True)
-    # But for a rate whose denominator is another source's: it follows the denominator that stands (int_composante), and
-    # what it was is in the release before and in the notes of this one.
-    assert lost.filter(pl.col("denominateur").is_null() | (pl.col("source_id") == "etalab__communes")).height == 0
+    # But for what internal records cover, which is counted on the population that stands (int_fait_interne): what it was is
+    # in the release before and in the notes of this one.
+    assert set(lost["indicateur_id"]) == {"ct_taux_couverture", "ct_population_action_livree"}
     moved = lost.join(after, on=key, how="inner")
     assert moved.height == lost.height and (moved["denominateur"] != moved["denominateur_right"]).all()
     assert after.height == before.height + 7
