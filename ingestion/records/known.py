@@ -134,14 +134,17 @@ def _departement(code: Any) -> Any:
     return pl.when(code.str.contains("^9[78]")).then(code.str.slice(0, 3)).otherwise(code.str.slice(0, 2))
 
 
+REFERENTIELS = ("etalab__communes", "etalab__epci", "etalab__departements")
+
+
 def territories(where: Home | None) -> pl.DataFrame:
     """Every territory a record may name, of any vintage: niveau, code, departement_code (one row per département).
 
-    From what the last run landed, old codes of communes included, when it is there; else from the embedded archive.
+    From what the last run landed, old codes of communes included, when all of it is there: a first run may have been killed
+    between two sources. Else from the embedded archive.
     """
-    landed = where.landing / "etalab__communes.parquet" if where else None
-    if landed is not None and landed.exists():
-        found = _landed(landed.parent)
+    if where and all((where.landing / f"{name}.parquet").exists() for name in REFERENTIELS):
+        found = _landed(where.landing)
         if found.height:
             return found
     return _embedded()
@@ -191,7 +194,7 @@ def _landed(folder: Path) -> pl.DataFrame:
 
     def table(name: str, *columns: str) -> pl.DataFrame:
         path = folder / f"{name}.parquet"
-        if not path.exists():
+        if not path.exists():  # INSEE's passage, which not every transport has
             return pl.DataFrame(schema={column: pl.String for column in columns})
         return pl.read_parquet(path, columns=list(columns)).unique()
 

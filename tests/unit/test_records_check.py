@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from ingestion.paths import Home
-from ingestion.records import personal
+from ingestion.records import known, personal
 from ingestion.records.check import NON_CONSERVE, Known, check
 from ingestion.records.layout import kinds
 from tests.records_samples import conventions, frame, judged, row, rules
@@ -354,6 +354,18 @@ def test_old_codes_come_from_the_landed_table_of_passage_when_there_is_one(tmp_p
         rows = [row("convention", territoire_code="49144", departement_code=departement)]
         assert rules(against(where, convention=rows)["convention"]) == [], departement
     assert rules(against(where, convention=[row("convention", territoire_code="08409")])["convention"]) == [(2, "territoire_code", "territoire_inconnu")]
+
+
+def test_territories_of_a_first_run_killed_half_way_are_those_of_the_archive(tmp_path: Path) -> None:
+    """Communes had landed, EPCI and départements had not: to take those for unknown would send good rows back."""
+    where = Home(tmp_path / "dk").ensure()
+    communes = pl.DataFrame({"commune_code": ["01001"], "arrondissement_code": ["012"]})
+    communes.write_parquet(where.landing / "etalab__communes.parquet")
+    assert known.territories(where).equals(known.territories(None))
+    pl.DataFrame({"epci_code": ["200069193"], "commune_code": ["01001"]}).write_parquet(where.landing / "etalab__epci.parquet")
+    pl.DataFrame({"departement_code": ["01"], "region_code": ["84"]}).write_parquet(where.landing / "etalab__departements.parquet")
+    landed = known.territories(where)
+    assert set(landed.filter(niveau="epci")["code"]) == {"200069193"} and landed.height < known.territories(None).height
 
 
 # --- the whole file ---------------------------------------------------------------------------------------------
