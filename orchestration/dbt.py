@@ -104,7 +104,8 @@ def build(where: Home, on_event: Any = None) -> dict[str, Any]:
         results = _judge_changed(where, results, kept, inputs, tracked, on_event)
     _write(where.work / "dbt" / "run_results.json", results)
     if not build_errors(results):
-        _write(where.work / "dbt" / VERDICTS, {"regles": rules, "entrees": inputs, "resultats": results["results"]})
+        size = where.warehouse.stat().st_size
+        _write(where.work / "dbt" / VERDICTS, {"regles": rules, "entrees": inputs, "resultats": results["results"], "octets": size})
     return results
 
 
@@ -169,7 +170,8 @@ def _kept(where: Home, rules: str) -> dict[str, Any] | None:
     path = where.work / "dbt" / VERDICTS
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["regles"] != rules or not where.warehouse.exists():
+        # DuckDB opens a file that was cut as long as what it lists is there, and fails on the tables that are not.
+        if kept["regles"] != rules or where.warehouse.stat().st_size != kept["octets"]:
             return None
         kept["contenus"] = _contents(where)
     except (OSError, ValueError, KeyError, duckdb.Error):
