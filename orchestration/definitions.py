@@ -23,7 +23,6 @@ from dagster_dbt.asset_utils import get_asset_check_key_for_test
 from ingestion.declarations import Source, load_sources
 from ingestion.paths import DamagedFile, home
 from ingestion.snapshots import SnapshotError
-from notebooks.kit import render
 from orchestration import alerts, diffusion, release, shown
 from orchestration import dbt as dbt_runner
 from orchestration.instance import Busy, single_writer
@@ -413,6 +412,8 @@ def _dbt_events(
     ],
 )  # fmt: skip
 def candidat() -> dg.MaterializeResult:
+    from notebooks.kit import render
+
     with suppress(OSError):  # the rendering itself will say why
         render.warm()  # pages come right after: what they need is imported by another process during the protection
     manifest = json.loads(MANIFEST.read_text(encoding="utf-8"))
