@@ -22,6 +22,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -312,8 +313,7 @@ def _read_csv(
         f"escape = {_literal(quote)}, encoding = {_literal(encoding)}, store_rejects = true, rejects_limit = 0, strict_mode = true, "
         f"max_line_size = 16000000{buffers})"
     )
-    with duckdb.connect() as con:
-        con.execute("set threads = 2")
+    with _database().cursor() if into is None else duckdb.connect() as con:
         try:
             if into is None:
                 frame = pl.DataFrame(con.sql(records))
@@ -371,6 +371,15 @@ def _line_numbers(fmt: Format, rejects: list[dict[str, Any]], start: int, count:
 
 def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+@cache
+def _database() -> Any:
+    """One database in memory for the small files of a process: opening one takes ten times as long as reading such a file.
+    What a cursor refuses stays its own."""
+    import duckdb
+
+    return duckdb.connect(config={"threads": 2})
 
 
 def _one_row(con: Any, sql: str) -> tuple[Any, ...]:
@@ -456,7 +465,10 @@ def _read_records(document: Any, chemin: str, fmt: Format, origins: list[str], m
     import polars as pl
 
     path = fmt.enregistrements if fmt.enregistrements is not None else "*"
-    chains = [chain for chain in _records(document, path) if chain[-1] is not None]
+    if path == "*" and isinstance(document, list):  # the common case, and that of the largest files
+        chains = [(record,) for record in document if record is not None]
+    else:
+        chains = [chain for chain in _records(document, path) if chain[-1] is not None]
     if not chains and not may_be_empty:
         raise ReadingError(
             f"{chemin} : aucun enregistrement sous « {path} » ; le producteur a changé la structure, "

@@ -130,6 +130,9 @@ def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
     logger.handlers = [handler]
     logger.propagate = False
     logger.info("chargement du graphe")
+    from orchestration import rules
+
+    reading = rules.begin(where)
     import dagster as dg
 
     from ingestion.declarations import select_sources
@@ -137,6 +140,12 @@ def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
     from orchestration import dbt as dbt_runner
     from orchestration import release
 
+    if reading:
+        # What a first run needs sooner or later is loaded while the project is being read.
+        import dagster_dbt
+        import great_expectations  # noqa: F401
+
+        dg.DagsterInstance.get().dispose()
     try:
         purge(where)
     except ValueError as error:

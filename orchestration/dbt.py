@@ -51,15 +51,15 @@ def variables(where: Home) -> list[str]:
     return ["--vars", json.dumps({"cog_pivot": min(newest)})] if min(newest) > default else []
 
 
-def invoke(where: Home, *arguments: str, on_event: Any = None) -> Any:
+def invoke(where: Home, *arguments: str, on_event: Any = None, manifest: Any = None) -> Any:
     """Runs one dbt command in process and returns its ``dbtRunnerResult``.
 
-    ``on_event`` is called with each structured event, for progress.
+    ``on_event`` is called with each structured event, for progress. With ``manifest``, the project is not read again.
     """
     os.environ.update(environment(where))
     from dbt.cli.main import dbtRunner
 
-    runner = dbtRunner(callbacks=[on_event] if on_event else [])
+    runner = dbtRunner(manifest=manifest, callbacks=[on_event] if on_event else [])
     return runner.invoke(
         [
             *arguments, *variables(where), "--project-dir", str(DBT_DIR), "--profiles-dir", str(DBT_DIR),
@@ -72,17 +72,32 @@ def _newest(folder: Path) -> float:
     return max(p.stat().st_mtime for p in folder.rglob("*") if p.suffix in {".sql", ".yml"})
 
 
+def is_stale(where: Home) -> bool:
+    """Whether the manifest cannot be read, or is older than some file of the project."""
+    manifest = where.work / "dbt" / "manifest.json"
+    return read_json(manifest) is None or manifest.stat().st_mtime < _newest(DBT_DIR)
+
+
 def ensure_manifest(where: Home) -> Path:
-    """Path of the project's manifest, parsed anew when a file of the project is younger, or when it cannot be read.
+    """Path of the project's manifest, read anew when it is stale; another process may be doing it already (``rules``).
 
     Raises BuildFailed when the project does not parse.
     """
-    manifest = where.work / "dbt" / "manifest.json"
-    if read_json(manifest) is None or manifest.stat().st_mtime < _newest(DBT_DIR):
-        result = invoke(where, "parse")
-        if not result.success:
-            raise BuildFailed(f"le projet dbt ne se lit pas : {result.exception}")
-    return manifest
+    from orchestration import rules
+
+    if is_stale(where):
+        rules.wait_for_manifest(where)
+    if is_stale(where):
+        read_project(where)
+    return where.work / "dbt" / "manifest.json"
+
+
+def read_project(where: Home) -> Any:
+    """dbt's manifest of the project as an object, also written to ``work/dbt``. Raises BuildFailed when it does not parse."""
+    result = invoke(where, "parse")
+    if not result.success:
+        raise BuildFailed(f"le projet dbt ne se lit pas : {result.exception}")
+    return result.result
 
 
 def build(where: Home, on_event: Any = None) -> dict[str, Any]:
@@ -91,39 +106,48 @@ def build(where: Home, on_event: Any = None) -> dict[str, Any]:
     What is there already from the same rules and the same inputs is kept, with the verdicts on it: the rows of a partial
     build are those of a full one. Raises BuildFailed only when dbt itself broke; failed models and tests are in the results.
     """
-    rules, inputs = rules_fingerprint(), inputs_content(where)
-    kept = _kept(where, rules)
-    tracked = {"DK_REGLES": rules, "DK_ENTREES": json.dumps(inputs)}
+    from orchestration import rules
+
+    rules.begin(where)
+    fingerprint, inputs = rules_fingerprint(), inputs_content(where)
+    kept = _kept(where, fingerprint)
+    tracked = {"DK_REGLES": fingerprint, "DK_ENTREES": json.dumps(inputs)}
     if kept is None:
         for leftover in (where.warehouse, where.warehouse.with_suffix(".duckdb.wal")):
             leftover.unlink(missing_ok=True)
     (where.work / "dbt" / VERDICTS).unlink(missing_ok=True)
     _prepare(where)
-    results = _run(where, ["build"] if kept is None else ["run"], tracked, on_event)
+    results = run(where, ["build", "--exclude-resource-type", "unit_test"] if kept is None else ["run"], tracked, on_event)
     if kept is not None and not build_errors(results):
         results = _judge_changed(where, results, kept, inputs, tracked, on_event)
-    _write(where.work / "dbt" / "run_results.json", results)
+    results["results"] += rules.verdicts(where)
+    write(where.work / "dbt" / "run_results.json", results)
     if not build_errors(results):
         size = where.warehouse.stat().st_size
-        _write(where.work / "dbt" / VERDICTS, {"regles": rules, "entrees": inputs, "resultats": results["results"], "octets": size})
+        write(where.work / "dbt" / VERDICTS, {"regles": fingerprint, "entrees": inputs, "resultats": results["results"], "octets": size})
     return results
 
 
 VERDICTS = "verdicts.json"  # what the last complete build found, beside the database that it speaks of
 
 
-def _write(path: Path, document: Any) -> None:
+def write(path: Path, document: Any) -> None:
+    """Writes a JSON document whole or not at all."""
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(document), encoding="utf-8")
     os.replace(temporary, path)
 
 
-def _run(where: Home, arguments: list[str], tracked: dict[str, str], on_event: Any) -> dict[str, Any]:
+def run(where: Home, arguments: list[str], tracked: dict[str, str], on_event: Any, manifest: Any = None) -> dict[str, Any]:
+    """Runs one dbt command that leaves results, with these environment variables, and returns them as a document.
+
+    Raises BuildFailed when dbt stopped before it wrote them.
+    """
     path = where.work / "dbt" / "run_results.json"
     path.unlink(missing_ok=True)
     os.environ.update(tracked)
     try:
-        result = invoke(where, *arguments, on_event=on_event)
+        result = invoke(where, *arguments, on_event=on_event, manifest=manifest)
     finally:
         _close()
         for name in tracked:
@@ -197,7 +221,7 @@ def _prepare(where: Home) -> None:
 def _judge_changed(
     where: Home, built: dict[str, Any], kept: dict[str, Any], inputs: dict[str, str], tracked: dict[str, str], on_event: Any
 ) -> dict[str, Any]:
-    """The results of a partial build with a verdict for every test: anew where what it reads was built again, else as kept."""
+    """The results of a partial build with a verdict for every data test: anew where what it reads was built again, else as kept."""
     manifest = json.loads((where.work / "dbt" / "manifest.json").read_text(encoding="utf-8"))
     now = _contents(where)
     moved = {uid for uid, node in manifest["nodes"].items() if now.get(node["name"]) != kept["contenus"].get(node["name"])}
@@ -207,17 +231,15 @@ def _judge_changed(
     moved |= {uid for uid, content in inputs.items() if kept["entrees"].get(uid) != content}
     while more := {uid for uid in views - moved if parents[uid] & moved}:
         moved |= more
-    before = {r["unique_id"]: r for r in kept["resultats"] if r["unique_id"].startswith(("test.", "unit_test."))}
     tests = {uid: node for uid, node in manifest["nodes"].items() if node["resource_type"] == "test"}
+    before = {r["unique_id"]: r for r in kept["resultats"] if r["unique_id"] in tests}
     again = [uid for uid in tests if parents[uid] & moved or (before.get(uid) or {}).get("status") != "pass"]
-    stale = [uid for uid in manifest.get("unit_tests", {}) if (before.get(uid) or {}).get("status") not in ("pass", "success")]
     results = list(built["results"])
-    if again or stale:
-        names = [manifest["nodes"].get(uid, manifest["unit_tests"].get(uid))["name"] for uid in (*again, *stale)]
-        done = _run(where, ["test", "--select", *names, "--indirect-selection", "empty"], tracked, on_event)["results"]
-        results += done
+    if again:
+        names = [tests[uid]["name"] for uid in again]
+        results += run(where, ["test", "--select", *names, "--indirect-selection", "empty"], tracked, on_event)["results"]
     judged = {r["unique_id"] for r in results}
-    results += [result for uid, result in before.items() if uid not in judged and (uid in tests or uid in manifest["unit_tests"])]
+    results += [result for uid, result in before.items() if uid not in judged]
     return built | {"results": results}
 
 

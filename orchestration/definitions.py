@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("dk")
 WHERE = home().ensure()
 SOURCES = load_sources()
-MANIFEST = dbt_runner.ensure_manifest(WHERE)
 # One writer at a time. Dagster queues the steps of this pool; the file lock holds against another process (dk run).
 POOL = "entrepot"
 ATTENTE_S = 3600
@@ -177,12 +176,15 @@ def admission() -> dg.MaterializeResult:
     )  # fmt: skip
 
 
+@cache
+def _collected(cadence: str) -> dg.FreshnessPolicy:
+    """Whether the collection took place; whether the producer follows its own pace is the check « fraicheur »."""
+    deadline = " ".join(["0", "12", *CRON[cadence].split()[2:]])
+    return dg.FreshnessPolicy.cron(deadline_cron=deadline, lower_bound_delta=dt.timedelta(days=1), timezone=PARIS)
+
+
 def _landing_asset(source: Source) -> dg.AssetsDefinition:
     meta = source.meta
-    # Whether the collection took place; whether the producer follows its own pace is the check « fraicheur ».
-    collected = dg.FreshnessPolicy.cron(
-        deadline_cron=" ".join(["0", "12", *CRON[meta.cadence].split()[2:]]), lower_bound_delta=dt.timedelta(days=1), timezone=PARIS
-    )
 
     @dg.asset(
         key=list(source.asset_key),
@@ -200,7 +202,7 @@ def _landing_asset(source: Source) -> dg.AssetsDefinition:
             ),
         },
         kinds={"python", "parquet"},
-        freshness_policy=collected,
+        freshness_policy=_collected(meta.cadence),
         check_specs=[
             dg.AssetCheckSpec("collecte", asset=list(source.asset_key), description="Toutes les livraisons ont été obtenues."),
             dg.AssetCheckSpec("porte_arrivee", asset=list(source.asset_key), description="Chaque fichier a la forme déclarée, et la porte d'arrivée l'a accepté."),
@@ -242,6 +244,8 @@ def _tell(source: Source, result: Landing) -> None:
 
 
 LANDINGS = [_landing_asset(source) for source in SOURCES.values()]
+# Read here and not before: another process may still be at it (orchestration.rules).
+MANIFEST = dbt_runner.ensure_manifest(WHERE)
 DATEES = {dg.AssetCheckKey(dg.AssetKey(s.asset_key), "fraicheur"): s for s in SOURCES.values() if s.meta.fraicheur_jours}
 
 

@@ -29,6 +29,7 @@ BLEU, ORANGE, GRIS, ENCRE, GRILLE = "#0b3d91", "#b34700", "#5f6368", "#1a1a1a", 
 # Light to dark of one hue: the order survives a black and white print and any colour vision.
 DEGRES = ("#e3ecf7", "#b3cbe8", "#7ba3d4", "#3f75b8", "#0b3d91")
 LARGEUR, LETTRE = 460, 14
+HALO = ' paint-order="stroke" stroke="#fff" stroke-width="4"'  # what is written stays legible on what is drawn
 CONTOURS = Path(__file__).with_name("departements.json")
 # Series are told apart by dash and marker as well as by hue.
 TRACES = ((BLEU, "", "rond"), (ORANGE, "7 4", "carre"), (GRIS, "2 3", "losange"))
@@ -74,8 +75,8 @@ def _marker(kind: str, x: float, y: float, color: str, hollow: bool = False) -> 
     return f'<circle cx="{_n(x)}" cy="{_n(y)}" r="4" {fill}/>'
 
 
-def _svg(width: float, height: float, body: str, alt: str, demonstration: bool) -> str:
-    """One image for a screen reader; « données de démonstration » is written across it when it must."""
+def _svg(width: float, height: float, body: str, alt: str, demonstration: bool, labels: str = "") -> str:
+    """One image for a screen reader; « données de démonstration » is written across it when it must, under ``labels``."""
     mark = ""
     if demonstration:
         cx, cy = width / 2, height / 2
@@ -85,7 +86,7 @@ def _svg(width: float, height: float, body: str, alt: str, demonstration: bool) 
         )  # fmt: skip
     return (
         f'<svg role="img" aria-label="{escape(alt, quote=True)}" viewBox="0 0 {_n(width)} {_n(height)}" '
-        f'font-family="system-ui,Arial,sans-serif" fill="none">{body}{mark}</svg>'
+        f'font-family="system-ui,Arial,sans-serif" fill="none">{body}{mark}{labels}</svg>'
     )
 
 
@@ -232,38 +233,41 @@ def intervals(frame: pl.DataFrame, unit: str, alt: str, demonstration: bool, ref
         return left + (value - ticks[0]) / (ticks[-1] - ticks[0]) * (right - left)
 
     bottom = top + row_height * len(rows)
-    parts = [_line(x(t), top, x(t), bottom) + _text(x(t), bottom + 18, number(t, decimals), "middle") for t in ticks]
-    if reference is not None:
-        parts.append(_line(x(reference), top, x(reference), bottom, ENCRE, 1.5))
+    parts = [_text(x(t), bottom + 18, number(t, decimals), "middle") for t in ticks]
+    labels = []
     for rank, row in enumerate(rows):
         at = top + rank * row_height
+        # The graduations and the reference stand beside the intervals only: no line runs through what is written.
+        parts += [_line(x(t), at + 20, x(t), at + 38) for t in ticks]
+        if reference is not None:
+            parts.append(_line(x(reference), at + 20, x(reference), at + 38, ENCRE, 1.5))
         said = "sans valeur" if row["valeur"] is None else number(row["valeur"], decimals + 1)
         if row["bas"] is not None and row["haut"] is not None:
             said += f" [{number(row['bas'], decimals + 1)} ; {number(row['haut'], decimals + 1)}]"
-        parts.append(_text(left, at + 15, f"{row['nom']} : {said}", more=' paint-order="stroke" stroke="#fff" stroke-width="4"', size=13))
+        labels.append(_text(left, at + 14, f"{row['nom']} : {said}", more=HALO, size=13))
         if row["bas"] is not None and row["haut"] is not None:
             parts.append(_line(x(row["bas"]), at + 28, x(row["haut"]), at + 28, BLEU, 2))
             parts += [_line(x(v), at + 24, x(v), at + 32, BLEU, 2) for v in (row["bas"], row["haut"])]
         if row["valeur"] is not None:
             parts.append(_marker("rond", x(row["valeur"]), at + 28, BLEU))
     parts.append(_text(LARGEUR / 2, bottom + 38, unit, "middle", GRIS, 13))
-    return _svg(LARGEUR, bottom + 46, "".join(parts), alt, demonstration)
+    return _svg(LARGEUR, bottom + 46, "".join(parts), alt, demonstration, "".join(labels))
 
 
 def bars(frame: pl.DataFrame, unit: str, alt: str, demonstration: bool) -> str:
     """Counts as horizontal bars from zero: columns ``nom``, ``valeur`` and ``inconnu`` (true: hatched, nothing is known)."""
     rows = frame.to_dicts()
     high = _ticks(0, max([1, *(r["valeur"] for r in rows)]))[-1]
-    parts, row_height = [], 44
+    parts, labels, row_height = [], [], 44
     for rank, row in enumerate(rows):
         at = rank * row_height
         width = row["valeur"] / high * (LARGEUR - 70)
         fill = "url(#trame-manque)" if row["inconnu"] else BLEU
-        parts.append(_text(0, at + 15, row["nom"]))
+        labels.append(_text(0, at + 15, row["nom"], more=HALO))
         parts.append(f'<rect x="0" y="{at + 21}" width="{_n(width)}" height="16" fill="{fill}" stroke="{GRIS if row["inconnu"] else BLEU}"/>')
-        parts.append(_text(width + 6, at + 34, f"{number(row['valeur'])} {unit}"))
+        labels.append(_text(width + 6, at + 34, f"{number(row['valeur'])} {unit}".strip(), more=HALO))
     parts.append(_line(0, 18, 0, row_height * len(rows), ENCRE, 1.5))
-    return _svg(LARGEUR, row_height * len(rows), "".join(parts), alt, demonstration)
+    return _svg(LARGEUR, row_height * len(rows), "".join(parts), alt, demonstration, "".join(labels))
 
 
 def departements(

@@ -1,0 +1,118 @@
+"""What can be judged of the rules before any data are here: the dbt project read, and its unit tests run on empty tables.
+
+Both keep one core busy for some fifteen seconds, and neither needs what is being collected meanwhile: they have a process
+of their own beside the run. Its verdicts hold for as long as the rules do. No Dagster here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from typing import Any
+
+from ingestion.declarations import PROJECT
+from ingestion.paths import Home, home, read_json
+from orchestration import dbt
+
+VERDICTS = "unites.json"
+_begun: dict[Home, subprocess.Popen[str]] = {}
+
+
+def begin(where: Home) -> bool:
+    """Starts the process, unless what it would find is known; says whether the project is being read.
+
+    ``wait_for_manifest`` and ``verdicts`` wait for it. It ends with this one, however this one ends.
+    """
+    stale = dbt.is_stale(where)
+    if where not in _begun and (stale or _known(where, dbt.rules_fingerprint()) is None):
+        (where.work / "dbt").mkdir(parents=True, exist_ok=True)
+        with (where.work / "dbt" / "regles.log").open("w") as log:
+            _begun[where] = subprocess.Popen(
+                [sys.executable, "-m", "orchestration.rules"], cwd=PROJECT, env=os.environ | {"DK_HOME": str(where.root)},
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+            )  # fmt: skip
+        atexit.register(_begun[where].kill)
+    return stale
+
+
+def wait_for_manifest(where: Home) -> None:
+    """Returns once the process has read the project, failed to, or was never begun."""
+    if where in _begun:
+        _begun[where].stdout.readline()
+
+
+def verdicts(where: Home) -> list[dict[str, Any]]:
+    """dbt's result for each unit test under the rules of today. Raises dbt.BuildFailed when they cannot be run."""
+    rules = dbt.rules_fingerprint()
+    if (known := _known(where, rules)) is None:
+        begin(where)
+        process = _begun.pop(where)
+        process.wait()  # its input stays open until then: closed, it would take this process for gone
+        process.stdin.close()
+        process.stdout.close()
+        document = read_json(where.work / "dbt" / VERDICTS) or {}
+        if document.get("regles") != rules:
+            log = where.work / "dbt" / "regles.log"
+            last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["aucun message"])[-1]
+            raise dbt.BuildFailed(f"les tests unitaires des modèles n'ont pas pu être passés ({last}) ; voir {log}")
+        known = document["resultats"]
+    return known
+
+
+def _known(where: Home, rules: str) -> list[dict[str, Any]] | None:
+    document = read_json(where.work / "dbt" / VERDICTS) or {}
+    passed = document.get("regles") == rules and all(r["status"] == "pass" for r in document["resultats"])
+    return document["resultats"] if passed else None
+
+
+def judge(where: Home, manifest: Any) -> list[dict[str, Any]]:
+    """Runs every unit test on a work database of its own, where each source has its declared columns and no row."""
+    from ingestion.declarations import load_sources
+    from ingestion.fetch import Package
+    from ingestion.landing import land, write_registry
+
+    bare = Home(where.work / "regles")
+    shutil.rmtree(bare.root, ignore_errors=True)
+    try:
+        bare.ensure()
+        sources = list(load_sources().values())
+        for source in sources:
+            land(source, Package(), bare, frozenset())
+        write_registry(sources, bare)
+        for node in manifest.sources.values():
+            # dbt wrote the place of the landed files in what it read.
+            here, there = (dbt.environment(place)["DK_LANDING"] for place in (where, bare))
+            for held in (node.meta, node.config.extra):
+                if "external_location" in held:
+                    held["external_location"] = held["external_location"].replace(here, there)
+        results = dbt.run(bare, ["build", "--exclude-resource-type", "test"], {}, None, manifest)
+    finally:
+        shutil.rmtree(bare.root, ignore_errors=True)
+    broken = next(iter(dbt.build_errors(results)), "")
+    judged = [r for r in results["results"] if r["unique_id"].startswith("unit_test.")]
+    return [r | {"message": r.get("message") or broken} for r in judged]
+
+
+def main() -> None:
+    """Reads the project and says so on the standard output, then judges the rules; nothing is done twice."""
+    from filelock import FileLock
+
+    said, sys.stdout = sys.stdout, sys.stderr
+    # The pipe closes when the process that began this one is no more.
+    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()
+    where = home().ensure()
+    with FileLock(where.work / "dbt" / "regles.verrou"):
+        rules = dbt.rules_fingerprint()
+        manifest = dbt.read_project(where)
+        print("lu", file=said, flush=True)
+        if _known(where, rules) is None:
+            dbt.write(where.work / "dbt" / VERDICTS, {"regles": rules, "resultats": judge(where, manifest)})
+
+
+if __name__ == "__main__":
+    main()
