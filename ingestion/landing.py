@@ -388,7 +388,7 @@ def land(source: Source, transport: Transport, where: Home, only: frozenset[str]
     """
     import polars as pl
 
-    from ingestion.reading import MORCEAU, join, listes_schema, mesures_schema, rejets_schema, table_schema
+    from ingestion.reading import ENSEMBLE_MAX_CELLULES, join, listes_schema, mesures_schema, rejets_schema, table_schema
 
     store = SnapshotStore(where.snapshots)
     marker = where.landing / "etats" / f"{source.source_id}.json"
@@ -460,8 +460,9 @@ def land(source: Source, transport: Transport, where: Home, only: frozenset[str]
     }  # fmt: skip
     landing.changed = old != state
     if old.get("cle") != key or not all(map(whole_parquet, landed_files(source, where))):
-
-        large = sum(v.facts["lignes_gardees"] for v, _ in versions) > MORCEAU
+        measures = sum(column.meta.mesure is not None for column in source.columns)
+        cells = len(table_schema(source)) + measures * len(mesures_schema())
+        large = sum(v.facts["lignes_gardees"] for v, _ in versions) * cells > ENSEMBLE_MAX_CELLULES
 
         def gather(name: str, schema: dict[str, Any], path: Path, flag: str | None) -> None:
             """Writes what the versions gave, in order; ``flag`` names the column that tells the current ones, None keeps them alone."""
@@ -484,7 +485,7 @@ def land(source: Source, transport: Transport, where: Home, only: frozenset[str]
             _write_parquet(pl.concat(frames), path)
 
         gather("table", table_schema(source), where.landing / f"{source.source_id}.parquet", "_actuelle")
-        if any(column.meta.mesure for column in source.columns):
+        if measures:
             gather("mesures", mesures_schema(), where.landing / "mesures" / f"{source.source_id}.parquet", "actuelle")
         if source.meta.liste:
             gather("listes", listes_schema(), where.landing / "listes" / f"{source.source_id}.parquet", "actuelle")

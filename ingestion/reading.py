@@ -53,6 +53,7 @@ ENTIER_MAX_MO = 64  # of a CSV
 ENTIER_MAX_LIGNES = 200_000  # of a Parquet file
 MORCEAU = 100_000
 MEMOIRE_DUCKDB = "192MB"
+ENSEMBLE_MAX_CELLULES = 20_000_000  # of all that is kept of a source: more is put together on the disk, in three times as long
 DOUBLONS_MAX = 1_000_000  # rows whose key is not unique, in one file: they alone are held together
 # A file is unpacked only up to this size unless its declaration says otherwise (guards against gzip bombs).
 TAILLE_MAX_MO = 2048

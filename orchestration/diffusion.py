@@ -405,20 +405,27 @@ def _public_query(con: duckdb.DuckDBPyConnection, name: str, node: dict[str, Any
 # Observations that rest on a hidden cell, whatever they show (« manquant » for want of a denominator says that it is zero),
 # and those of internal records that show something of which nobody knows the cell.
 HIDDEN_OBSERVATIONS = f"""
+    with concernees as (  -- of no other can any of what follows be true, and they are the most
+        select o.*, i.calcul_numerateur, i.calcul_denominateur
+        from fct_observation as o
+        inner join dim_indicateur as i on i.indicateur_id = o.indicateur_id
+        where o.source_id like '{INTERNE}%' or i.calcul_numerateur in (select mesure_id from internes)
+            or i.calcul_denominateur in (select mesure_id from internes)
+    )
+
     select distinct o.indicateur_id, o.territoire_niveau, o.territoire_code, o.periode_debut, o.periode_fin
-    from fct_observation as o
-    inner join dim_indicateur as i on i.indicateur_id = o.indicateur_id
+    from concernees as o
     where exists (
         select 1 from caches as c
-        where c.mesure_id in (i.calcul_numerateur, i.calcul_denominateur)
+        where c.mesure_id in (o.calcul_numerateur, o.calcul_denominateur)
           and c.territoire_niveau = o.territoire_niveau and c.territoire_code = o.territoire_code
           and c.periode_debut = o.periode_debut and c.periode_fin = o.periode_fin
     ) or (
-        (o.source_id like '{INTERNE}%' or i.calcul_numerateur in (select mesure_id from internes))
+        (o.source_id like '{INTERNE}%' or o.calcul_numerateur in (select mesure_id from internes))
         and (o.valeur is not null or o.numerateur is not null or o.denominateur is not null)
         and not exists (
             select 1 from {CELLS_TABLE} as c
-            where c.mesure_id = i.calcul_numerateur
+            where c.mesure_id = o.calcul_numerateur
               and c.territoire_niveau = o.territoire_niveau and c.territoire_code = o.territoire_code
               and c.periode_debut = o.periode_debut and c.periode_fin = o.periode_fin
         )

@@ -38,6 +38,7 @@ AUDIT_TABLE = "audit_controle"
 BUILD = "construction.json"  # below work: what the last finished build was made from
 WITHDRAWN = "retirees"  # file of the releases folder: ids that a rollback took out of service, one per line
 SUMS = "SHA256SUMS"
+DATABASE = "dernier_kilometre.duckdb"
 RELEASE_ID = re.compile(r"(?:demo-)?([0-9]{4}-[0-9]{2}-[0-9]{2})-([0-9]+)")
 AUDIT_COLUMNS = ("etape", "cible", "controle", "resultat", "bloquant", "observe", "detail", "pourquoi")
 
@@ -816,9 +817,7 @@ def publish(where: Home, today: dt.date | None = None) -> tuple[str, bool]:
         )
         for folder, _, public, _ in sides:
             _clean(folder, ("parquet",) if public else ("parquet", "checks.json"))
-        # Each file is written by one thread of DuckDB, whatever it is given: the two sides take a core each.
-        with ThreadPoolExecutor(len(sides)) as pool:
-            list(pool.map(lambda side: _write_duckdb(side[0], manifest, side[2]), sides))
+        _write_databases(where, manifest, exact_sums, public_sums)
         for folder, old, public, audited_sums in sides:
             shown = diffusion.redacted(evidence["controles"], published_models(manifest)) if public else evidence["controles"]
             _prepare(folder, old, manifest, evidence | {"controles": shown}, release_id, public, audited_sums)
@@ -872,7 +871,7 @@ def _prepare(
         write_pages(folder, manifest, release_id)
     _refuse_personal_data(folder)
     sums = file_sums(folder)
-    around = {"dernier_kilometre.duckdb", "datapackage.json", "changes.md", "checks.json", "dictionnaire.json"} - audited_sums.keys()
+    around = {DATABASE, "datapackage.json", "changes.md", "checks.json", "dictionnaire.json"} - audited_sums.keys()
     if {name: found for name, found in sums.items() if name not in around and not name.startswith("pages/")} != audited_sums:
         raise PublicationRefused("le candidat a changé pendant sa publication ; relancer « dk run »")
     (folder / SUMS).write_text("".join(f"{found}  {name}\n" for name, found in sums.items()), encoding="utf-8")
@@ -894,22 +893,44 @@ def _refuse_personal_data(folder: Path) -> None:
                 raise PublicationRefused(f"donnée personnelle dans {name} : {masked(line)} ; rien n'est publié. Retirer ce texte de sa source")
 
 
-def _write_duckdb(folder: Path, manifest: dict[str, Any], public: bool) -> None:
-    """One read-only convenience file with the tables and their comments; Parquet stays the durable format.
+def _write_databases(where: Home, manifest: dict[str, Any], exact_sums: dict[str, str], public_sums: dict[str, str]) -> None:
+    """The DuckDB file of both sides; the tables that they hold alike are written once, and copied with their file.
+
+    ``exact_sums`` and ``public_sums``: sums of the tables' Parquet, by path.
+    """
+    exact, public = tables_of(manifest, False), tables_of(manifest, True)
+    alike = {
+        name: node for name, node in public.items()
+        if exact_sums[f"parquet/{name}.parquet"] == public_sums[f"parquet/{name}.parquet"] and _comments(name, node) == _comments(name, exact[name])
+    }  # fmt: skip
+    first, second = public_folder(where), where.candidate
+    _write_duckdb(first, alike)
+    shutil.copyfile(first / DATABASE, second / DATABASE)
+    with ThreadPoolExecutor(2) as pool:
+        own = [(folder, {k: v for k, v in nodes.items() if k not in alike}) for folder, nodes in ((first, public), (second, exact))]
+        list(pool.map(lambda side: _write_duckdb(*side), own))
+
+
+def _comments(name: str, node: dict[str, Any]) -> list[str]:
+    quoted = lambda text: "'" + text.replace("'", "''") + "'"  # noqa: E731
+    columns = [f"comment on column {name}.{column} is {quoted(facts['description'])}" for column, facts in node["columns"].items()]
+    return [f"comment on table {name} is {quoted(node['description'])}", *columns]
+
+
+def _write_duckdb(folder: Path, nodes: dict[str, dict[str, Any]]) -> None:
+    """Adds tables and their comments to the read-only convenience file of one side; Parquet stays the durable format.
 
     It is written as DuckDB 1.0 reads it: what evaluators have (R, DBeaver, a command line) is often older than the engine here.
     """
     import duckdb
 
-    path = folder / "dernier_kilometre.duckdb"
-    quoted = lambda text: "'" + text.replace("'", "''") + "'"  # noqa: E731
-    with duckdb.connect(str(path), config={"threads": 2, "storage_compatibility_version": "v1.0.0"}) as con:
+    with duckdb.connect(str(folder / DATABASE), config={"threads": 2, "storage_compatibility_version": "v1.0.0"}) as con:
         con.execute("begin")  # one for all: each comment by itself would wait for the disk
-        for name, node in sorted(tables_of(manifest, public).items()):
-            con.execute(f"create table {name} as select * from read_parquet({quoted(str(folder / 'parquet' / (name + '.parquet')))})")
-            con.execute(f"comment on table {name} is {quoted(node['description'])}")
-            for column, facts in node["columns"].items():
-                con.execute(f"comment on column {name}.{column} is {quoted(facts['description'])}")
+        for name, node in sorted(nodes.items()):
+            path = (folder / "parquet" / f"{name}.parquet").as_posix().replace("'", "''")
+            con.execute(f"create table {name} as select * from read_parquet('{path}')")
+            for comment in _comments(name, node):
+                con.execute(comment)
         con.execute("commit")
 
 

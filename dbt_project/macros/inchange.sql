@@ -13,6 +13,13 @@ select count(*) || '-' || coalesce(sum(hash(lignes)), 0) || '-' || coalesce(sum(
 
 {% macro empreintes_table() %}{{ return(target.schema ~ '.empreinte_modele') }}{% endmacro %}
 
+{# The marks of all tables as one JSON object: its key and its content by the name of each. #}
+{% macro empreintes_connues() %}{{ return(adapter.dispatch('empreintes_connues', 'dernier_kilometre')()) }}{% endmacro %}
+
+{% macro duckdb__empreintes_connues() -%}
+select coalesce(json_group_object(modele, json_array(cle, contenu)), '{}') from {{ empreintes_table() }}
+{%- endmacro %}
+
 {# What a node holds: landed bytes, rows of a table, or what a view reads. None when it is not known. #}
 {% macro contenu(uid, entrees, connus) %}
     {% if uid.startswith('source.') %}{{ return(entrees.get(uid)) }}{% endif %}
@@ -36,9 +43,10 @@ select count(*) || '-' || coalesce(sum(hash(lignes)), 0) || '-' || coalesce(sum(
     {% set suivi = env_var('DK_REGLES', '') != '' %}
     {% set connus, cles = {}, {} %}
     {% if suivi %}
-        {% for ligne in run_query('select modele, cle, contenu from ' ~ empreintes_table()).rows %}
-            {% do connus.update({ligne[0]: ligne[2]}) %}
-            {% do cles.update({ligne[0]: ligne[1]}) %}
+        {# One cell: dbt guesses the type of each one that it reads. #}
+        {% for nom, (cle, contenu) in fromjson(run_query(empreintes_connues()).rows[0][0]).items() %}
+            {% do connus.update({nom: contenu}) %}
+            {% do cles.update({nom: cle}) %}
         {% endfor %}
     {% endif %}
     {% set cle = cle_de_construction(entrees, connus) %}

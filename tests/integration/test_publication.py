@@ -613,8 +613,8 @@ from orchestration import release
 point, root = sys.argv[1:]
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
-def half_written(folder, manifest, public):
-    real(folder, manifest, public)
+def half_written(folder, nodes):
+    real(folder, nodes)
     path = folder / "dernier_kilometre.duckdb"
     os.truncate(path, path.stat().st_size // 2)
     Path(str(path) + ".wal").write_bytes(b"journal d'un processus mort")

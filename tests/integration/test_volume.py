@@ -17,6 +17,7 @@ import sys
 from ingestion import reading
 from tests import bench_volume
 reading.ENTIER_MAX_MO, reading.ENTIER_MAX_LIGNES, reading.MORCEAU = (0, 0, {piece}) if {large} else (10_000, 10**9, 0)
+reading.ENSEMBLE_MAX_CELLULES = 0 if {large} else 10**9
 bench_volume.land_file(bench_volume.SHAPES[sys.argv[1]], int(sys.argv[2]), *map(bench_volume.Path, sys.argv[3:]))
 """
 ROWS = 150_000

@@ -300,8 +300,8 @@ def test_a_declared_file_that_follows_the_rule_is_not_a_second_vintage(chez: Any
 
 
 def test_of_many_rows_the_damaged_version_is_the_one_named(chez: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Above a piece, versions are joined without passing through memory: the engine alone meets the damage."""
-    monkeypatch.setattr("ingestion.reading.MORCEAU", 1)
+    """Past what memory holds, versions are joined without passing through memory: the engine alone meets the damage."""
+    monkeypatch.setattr("ingestion.reading.ENSEMBLE_MAX_CELLULES", 1)
     producer = chez(declarer())
     for points in ({"01001": 1, "01002": 5}, {"01001": 2, "01002": 5}):
         producer.publish(points)
