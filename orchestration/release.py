@@ -811,16 +811,16 @@ def publish(where: Home, today: dt.date | None = None) -> tuple[str, bool]:
     before = evaluators_folder(where) / current.name if current else None
     try:
         root = ensure_evaluators(where)
+        shown = diffusion.redacted(evidence["controles"], published_models(manifest))
         sides = (
-            (where.candidate, before if before and before.is_dir() else None, False, exact_sums),
-            (public_folder(where), current, True, public_sums),
+            (where.candidate, before if before and before.is_dir() else None, False, exact_sums, evidence),
+            (public_folder(where), current, True, public_sums, evidence | {"controles": shown}),
         )
-        for folder, _, public, _ in sides:
+        for folder, _, public, *_ in sides:
             _clean(folder, ("parquet",) if public else ("parquet", "checks.json"))
         _write_databases(where, manifest, exact_sums, public_sums)
-        for folder, old, public, audited_sums in sides:
-            shown = diffusion.redacted(evidence["controles"], published_models(manifest)) if public else evidence["controles"]
-            _prepare(folder, old, manifest, evidence | {"controles": shown}, release_id, public, audited_sums)
+        with ThreadPoolExecutor(len(sides)) as pool:  # other processes render the pages of the public one
+            list(pool.map(lambda side: _prepare(manifest, release_id, *side), sides))
         _close(where.candidate, root)
         os.rename(where.candidate, root / release_id)
         os.rename(public_folder(where), where.releases / release_id)
@@ -853,8 +853,8 @@ def _clean(folder: Path, kept: tuple[str, ...]) -> None:
 
 
 def _prepare(
-    folder: Path, old: Path | None, manifest: dict[str, Any], evidence: dict[str, Any], release_id: str, public: bool,
-    audited_sums: dict[str, str],
+    manifest: dict[str, Any], release_id: str, folder: Path, old: Path | None, public: bool, audited_sums: dict[str, str],
+    evidence: dict[str, Any],
 ) -> None:
     """Writes beside the tables and the DuckDB file of one side all that makes them a release, down to its sums.
 
