@@ -388,7 +388,14 @@ def land(source: Source, transport: Transport, where: Home, only: frozenset[str]
     """
     import polars as pl
 
-    from ingestion.reading import ENSEMBLE_MAX_CELLULES, join, listes_schema, mesures_schema, rejets_schema, table_schema
+    from ingestion.reading import (
+        ENSEMBLE_MAX_CELLULES,
+        join,
+        listes_schema,
+        mesures_schema,
+        rejets_schema,
+        table_schema,
+    )
 
     store = SnapshotStore(where.snapshots)
     marker = where.landing / "etats" / f"{source.source_id}.json"

@@ -142,7 +142,7 @@ def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
 
     if reading:
         # What a first run needs sooner or later is loaded while the project is being read.
-        import dagster_dbt
+        import dagster_dbt  # noqa: F401
         import great_expectations  # noqa: F401
 
         dg.DagsterInstance.get().dispose()

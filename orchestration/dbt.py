@@ -92,9 +92,12 @@ def ensure_manifest(where: Home) -> Path:
     return where.work / "dbt" / "manifest.json"
 
 
-def read_project(where: Home) -> Any:
-    """dbt's manifest of the project as an object, also written to ``work/dbt``. Raises BuildFailed when it does not parse."""
-    result = invoke(where, "parse")
+def read_project(where: Home, target: Path | None = None) -> Any:
+    """dbt's manifest of the project as an object, also written to ``target``, by default ``work/dbt``.
+
+    Raises BuildFailed when the project does not parse.
+    """
+    result = invoke(where, "parse", "--target-path", str(target or where.work / "dbt"))
     if not result.success:
         raise BuildFailed(f"le projet dbt ne se lit pas : {result.exception}")
     return result.result

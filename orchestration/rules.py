@@ -7,7 +7,6 @@ of their own beside the run. Its verdicts hold for as long as the rules do. No D
 from __future__ import annotations
 
 import atexit
-import json
 import os
 import shutil
 import subprocess
@@ -70,48 +69,51 @@ def _known(where: Home, rules: str) -> list[dict[str, Any]] | None:
     return document["resultats"] if passed else None
 
 
-def judge(where: Home, manifest: Any) -> list[dict[str, Any]]:
-    """Runs every unit test on a work database of its own, where each source has its declared columns and no row."""
+def judge(where: Home, bare: Home, manifest: Any) -> list[dict[str, Any]]:
+    """Runs every unit test in the empty home ``bare``, where each source has its declared columns and no row."""
     from ingestion.declarations import load_sources
     from ingestion.fetch import Package
     from ingestion.landing import land, write_registry
 
-    bare = Home(where.work / "regles")
-    shutil.rmtree(bare.root, ignore_errors=True)
-    try:
-        bare.ensure()
-        sources = list(load_sources().values())
-        for source in sources:
-            land(source, Package(), bare, frozenset())
-        write_registry(sources, bare)
-        for node in manifest.sources.values():
-            # dbt wrote the place of the landed files in what it read.
-            here, there = (dbt.environment(place)["DK_LANDING"] for place in (where, bare))
-            for held in (node.meta, node.config.extra):
-                if "external_location" in held:
-                    held["external_location"] = held["external_location"].replace(here, there)
-        results = dbt.run(bare, ["build", "--exclude-resource-type", "test"], {}, None, manifest)
-    finally:
-        shutil.rmtree(bare.root, ignore_errors=True)
+    sources = list(load_sources().values())
+    for source in sources:
+        land(source, Package(), bare, frozenset())
+    write_registry(sources, bare)
+    here, there = (dbt.environment(place)["DK_LANDING"] for place in (where, bare))
+    for node in manifest.sources.values():
+        # dbt wrote the place of the landed files in what it read.
+        for held in (node.meta, node.config.extra):
+            if "external_location" in held:
+                held["external_location"] = held["external_location"].replace(here, there)
+    results = dbt.run(bare, ["build", "--exclude-resource-type", "test"], {}, None, manifest)
     broken = next(iter(dbt.build_errors(results)), "")
     judged = [r for r in results["results"] if r["unique_id"].startswith("unit_test.")]
     return [r | {"message": r.get("message") or broken} for r in judged]
 
 
 def main() -> None:
-    """Reads the project and says so on the standard output, then judges the rules; nothing is done twice."""
+    """Reads the project, says so on the standard output, then judges the rules; nothing that is known is done again."""
     from filelock import FileLock
 
     said, sys.stdout = sys.stdout, sys.stderr
     # The pipe closes when the process that began this one is no more.
     threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()
     where = home().ensure()
-    with FileLock(where.work / "dbt" / "regles.verrou"):
+    place, bare = where.work / "dbt", Home(where.work / "regles")
+    with FileLock(place / "regles.verrou"):
         rules = dbt.rules_fingerprint()
-        manifest = dbt.read_project(where)
-        print("lu", file=said, flush=True)
-        if _known(where, rules) is None:
-            dbt.write(where.work / "dbt" / VERDICTS, {"regles": rules, "resultats": judge(where, manifest)})
+        shutil.rmtree(bare.root, ignore_errors=True)
+        try:
+            bare.ensure()
+            manifest = dbt.read_project(where, bare.work / "dbt")
+            if dbt.is_stale(where):  # else someone may be reading it
+                for name in ("partial_parse.msgpack", "manifest.json"):
+                    os.replace(bare.work / "dbt" / name, place / name)
+            print("lu", file=said, flush=True)
+            if _known(where, rules) is None:
+                dbt.write(place / VERDICTS, {"regles": rules, "resultats": judge(where, bare, manifest)})
+        finally:
+            shutil.rmtree(bare.root, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,85 @@
+"""The process that reads the rules and judges them beside a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ingestion.declarations import PROJECT
+from ingestion.paths import Home
+from orchestration import dbt, rules
+
+PASSED = [{"unique_id": "unit_test.p.m.cas", "status": "pass"}]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Home:
+    """A home whose project was read: a manifest younger than the project, and no verdict."""
+    where = Home(tmp_path / "dk").ensure()
+    (where.work / "dbt").mkdir()
+    (where.work / "dbt" / "manifest.json").write_text("{}", encoding="utf-8")
+    return where
+
+
+def told(where: Home, results: list[dict[str, str]], by: str | None = None) -> None:
+    document = {"regles": by or dbt.rules_fingerprint(), "resultats": results}
+    (where.work / "dbt" / rules.VERDICTS).write_text(json.dumps(document), encoding="utf-8")
+
+
+def no_process(*_: object, **__: object) -> None:
+    raise AssertionError("aucun processus n'est à lancer")
+
+
+def test_rules_that_passed_are_not_judged_again(read: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "Popen", no_process)
+    told(read, PASSED)
+    assert rules.begin(read) is False
+    assert rules.verdicts(read) == PASSED
+
+
+@pytest.mark.parametrize(("results", "by"), [(PASSED, "d'autres règles"), ([*PASSED, {"unique_id": "unit_test.p.m.autre", "status": "fail"}], None)])
+def test_a_failed_verdict_and_one_on_other_rules_are_no_verdict(
+    read: Home, monkeypatch: pytest.MonkeyPatch, results: list[dict[str, str]], by: str | None
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", no_process)
+    told(read, results, by)
+    with pytest.raises(AssertionError, match="aucun processus"):
+        rules.begin(read)
+
+
+def test_rules_that_cannot_be_judged_stop_the_build_and_name_the_log(read: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = read.root / "python"
+    broken.write_text("#!/bin/sh\necho 'MemoryError: plus de mémoire' >&2\nexit 1\n", encoding="utf-8")
+    broken.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(broken))
+    told(read, PASSED, "d'autres règles")
+    with pytest.raises(dbt.BuildFailed, match=r"plus de mémoire.*regles\.log"):
+        rules.verdicts(read)
+
+
+def test_the_process_ends_when_the_one_that_began_it_is_killed(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from pathlib import Path; from ingestion.paths import Home; from orchestration import rules; "
+        "where = Home(Path(sys.argv[1])).ensure(); rules.begin(where); print(rules._begun[where].pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "dk")], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout
+    child = int(parent.stdout.readline())
+    os.kill(child, 0)
+    parent.kill()
+    parent.wait()
+    for _ in range(200):
+        # Nobody may be there to take note of its death: it then stays as « Z ».
+        state = subprocess.run(["ps", "-o", "stat=", "-p", str(child)], capture_output=True, text=True).stdout.strip()
+        if state[:1] in ("", "Z"):
+            return
+        time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("le processus des règles survit à celui qui l'a lancé")
