@@ -469,7 +469,8 @@ def land(source: Source, transport: Transport, where: Home, only: frozenset[str]
     if old.get("cle") != key or not all(map(whole_parquet, landed_files(source, where))):
         measures = sum(column.meta.mesure is not None for column in source.columns)
         cells = len(table_schema(source)) + measures * len(mesures_schema())
-        large = sum(v.facts["lignes_gardees"] for v, _ in versions) * cells > ENSEMBLE_MAX_CELLULES
+        refused = len(rejets_schema())
+        large = sum(v.facts["lignes_gardees"] * cells + v.facts["lignes_rejetees"] * refused for v, _ in versions) > ENSEMBLE_MAX_CELLULES
 
         def gather(name: str, schema: dict[str, Any], path: Path, flag: str | None) -> None:
             """Writes what the versions gave, in order; ``flag`` names the column that tells the current ones, None keeps them alone."""

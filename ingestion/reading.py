@@ -329,10 +329,10 @@ def _read_csv(
                 "from reject_errors group by line order by line",
                 [quote],
             ).fetchall()
-        except duckdb.Error as error:
-            # DuckDB names the file as it lies here, below a folder of this run.
-            reason = str(error).splitlines()[0].replace(str(path), chemin)
-            raise ReadingError(f"{chemin} : CSV illisible ({reason})") from error
+        except (duckdb.Error, pl.exceptions.PolarsError) as error:
+            # DuckDB names the file as it lies here, below a folder of this run; Polars, which takes the rows, passes it on.
+            reason = str(error).splitlines()[0].removeprefix("got external error: ").replace(str(path), chemin)
+            raise ReadingError(f"{chemin} : CSV illisible ({reason}) ; le redemander au producteur") from error
     reasons = {
         "MISSING COLUMNS": "ligne incomplète : moins de champs que l'en-tête (fichier tronqué ?)",
         "TOO MANY COLUMNS": "ligne trop longue : plus de champs que l'en-tête (séparateur dans une valeur ?)",

@@ -130,17 +130,18 @@ def _run(where: Home, origin: str, only: tuple[str, ...]) -> int:
     logger.handlers = [handler]
     logger.propagate = False
     logger.info("chargement du graphe")
+    from orchestration import dbt as dbt_runner
     from orchestration import rules
 
-    reading = rules.begin(where)
+    if unread := dbt_runner.is_stale(where):
+        rules.begin(where)
     import dagster as dg
 
     from ingestion.declarations import select_sources
     from ingestion.records.admission import purge
-    from orchestration import dbt as dbt_runner
     from orchestration import release
 
-    if reading:
+    if unread:
         # What a first run needs sooner or later is loaded while the project is being read.
         import dagster_dbt  # noqa: F401
         import great_expectations  # noqa: F401

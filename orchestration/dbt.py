@@ -123,11 +123,11 @@ def build(where: Home, on_event: Any = None) -> dict[str, Any]:
     results = run(where, ["build", "--exclude-resource-type", "unit_test"] if kept is None else ["run"], tracked, on_event)
     if kept is not None and not build_errors(results):
         results = _judge_changed(where, results, kept, inputs, tracked, on_event)
-    results["results"] += rules.verdicts(where)
-    write(where.work / "dbt" / "run_results.json", results)
     if not build_errors(results):
         size = where.warehouse.stat().st_size
         write(where.work / "dbt" / VERDICTS, {"regles": fingerprint, "entrees": inputs, "resultats": results["results"], "octets": size})
+    results["results"] += rules.verdicts(where)
+    write(where.work / "dbt" / "run_results.json", results)
     return results
 
 
@@ -310,12 +310,12 @@ def _close() -> None:
 
 
 def build_errors(run_results: dict[str, Any]) -> list[str]:
-    """Why some model is not there, each cause with dbt's reason; empty when all of them were built.
+    """Why some model is not there or not right, each cause with dbt's reason; empty when all were built as their examples say.
 
     A failed test skips the models behind it: the test is the reason, they are not.
     """
     results = run_results["results"]
-    if all(r["status"] == "success" for r in results if r["unique_id"].startswith("model.")):
+    if all(r["status"] in ("success", "pass") for r in results if r["unique_id"].startswith(("model.", "unit_test."))):
         return []
     causes = [r for r in results if r["status"] not in ("success", "pass", "skipped")] or results
     return [

@@ -19,24 +19,24 @@ from ingestion.paths import Home, home, read_json
 from orchestration import dbt
 
 VERDICTS = "unites.json"
+PATIENCE_S = 900
 _begun: dict[Home, subprocess.Popen[str]] = {}
 
 
-def begin(where: Home) -> bool:
-    """Starts the process, unless what it would find is known; says whether the project is being read.
+def begin(where: Home) -> None:
+    """Starts the process, unless it is at work or its verdicts are known.
 
     ``wait_for_manifest`` and ``verdicts`` wait for it. It ends with this one, however this one ends.
     """
-    stale = dbt.is_stale(where)
-    if where not in _begun and (stale or _known(where, dbt.rules_fingerprint()) is None):
-        (where.work / "dbt").mkdir(parents=True, exist_ok=True)
-        with (where.work / "dbt" / "regles.log").open("w") as log:
-            _begun[where] = subprocess.Popen(
-                [sys.executable, "-m", "orchestration.rules"], cwd=PROJECT, env=os.environ | {"DK_HOME": str(where.root)},
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-            )  # fmt: skip
-        atexit.register(_begun[where].kill)
-    return stale
+    if (where in _begun and _begun[where].poll() is None) or (not dbt.is_stale(where) and _known(where, dbt.rules_fingerprint())):
+        return
+    (where.work / "dbt").mkdir(parents=True, exist_ok=True)
+    with (where.work / "dbt" / "regles.log").open("w") as log:
+        _begun[where] = subprocess.Popen(
+            [sys.executable, "-m", "orchestration.rules"], cwd=PROJECT, env=os.environ | {"DK_HOME": str(where.root)},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+        )  # fmt: skip
+    atexit.register(_begun[where].kill)
 
 
 def wait_for_manifest(where: Home) -> None:
@@ -48,25 +48,32 @@ def wait_for_manifest(where: Home) -> None:
 def verdicts(where: Home) -> list[dict[str, Any]]:
     """dbt's result for each unit test under the rules of today. Raises dbt.BuildFailed when they cannot be run."""
     rules = dbt.rules_fingerprint()
-    if (known := _known(where, rules)) is None:
+    if known := _known(where, rules):
+        return known
+    if where not in _begun:  # one that has finished may have found the failure that is asked for
         begin(where)
-        process = _begun.pop(where)
-        process.wait()  # its input stays open until then: closed, it would take this process for gone
-        process.stdin.close()
-        process.stdout.close()
-        document = read_json(where.work / "dbt" / VERDICTS) or {}
-        if document.get("regles") != rules:
-            log = where.work / "dbt" / "regles.log"
-            last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["aucun message"])[-1]
-            raise dbt.BuildFailed(f"les tests unitaires des modèles n'ont pas pu être passés ({last}) ; voir {log}")
-        known = document["resultats"]
-    return known
+    if (process := _begun.pop(where, None)) is None:  # another run has just found out
+        return verdicts(where)
+    try:
+        process.wait(PATIENCE_S)  # its input stays open until then: closed, it would take this process for gone
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    process.stdin.close()
+    process.stdout.close()
+    document = read_json(where.work / "dbt" / VERDICTS) or {}
+    if process.returncode or document.get("regles") != rules or not document.get("resultats"):
+        log = where.work / "dbt" / "regles.log"
+        last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [f"sortie {process.returncode}"])[-1]
+        raise dbt.BuildFailed(f"les tests unitaires des modèles n'ont pas pu être passés ({last}) ; voir {log}")
+    return document["resultats"]
 
 
 def _known(where: Home, rules: str) -> list[dict[str, Any]] | None:
+    """What was found under these rules, when all of it passed."""
     document = read_json(where.work / "dbt" / VERDICTS) or {}
-    passed = document.get("regles") == rules and all(r["status"] == "pass" for r in document["resultats"])
-    return document["resultats"] if passed else None
+    found = document.get("resultats") or []
+    return found if document.get("regles") == rules and found and all(r["status"] == "pass" for r in found) else None
 
 
 def judge(where: Home, bare: Home, manifest: Any) -> list[dict[str, Any]]:

@@ -504,6 +504,13 @@ def test_document_that_is_not_as_declared(tmp_path, fmt, content, message):
         lire(tmp_path, declarer(CODE, format=fmt), content)
 
 
+def test_a_csv_that_breaks_after_its_first_rows_is_an_error_of_the_file(tmp_path):
+    """A lone carriage return, past what is read at once: DuckDB meets it while Polars takes the rows."""
+    content = "code;nom\n" + "01001;a\n" * 3000 + "01002;x\ry\n01004;b\n"
+    with pytest.raises(ReadingError, match=r"essai.csv : CSV illisible .* ; le redemander au producteur"):
+        lire(tmp_path, declarer(CODE, colonne("nom")), content)
+
+
 # --- Excel -----------------------------------------------------------------------------------------------------
 
 

@@ -40,12 +40,15 @@ def no_process(*_: object, **__: object) -> None:
 def test_rules_that_passed_are_not_judged_again(read: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "Popen", no_process)
     told(read, PASSED)
-    assert rules.begin(read) is False
+    rules.begin(read)
     assert rules.verdicts(read) == PASSED
 
 
-@pytest.mark.parametrize(("results", "by"), [(PASSED, "d'autres règles"), ([*PASSED, {"unique_id": "unit_test.p.m.autre", "status": "fail"}], None)])
-def test_a_failed_verdict_and_one_on_other_rules_are_no_verdict(
+FAILED = [*PASSED, {"unique_id": "unit_test.p.m.autre", "status": "fail"}]
+
+
+@pytest.mark.parametrize(("results", "by"), [(PASSED, "d'autres règles"), (FAILED, None), ([], None)])
+def test_a_failed_verdict_one_on_other_rules_and_an_empty_one_are_no_verdict(
     read: Home, monkeypatch: pytest.MonkeyPatch, results: list[dict[str, str]], by: str | None
 ) -> None:
     monkeypatch.setattr(subprocess, "Popen", no_process)
@@ -59,9 +62,25 @@ def test_rules_that_cannot_be_judged_stop_the_build_and_name_the_log(read: Home,
     broken.write_text("#!/bin/sh\necho 'MemoryError: plus de mémoire' >&2\nexit 1\n", encoding="utf-8")
     broken.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(broken))
-    told(read, PASSED, "d'autres règles")
+    told(read, FAILED)  # what an earlier process found is not what this one did
     with pytest.raises(dbt.BuildFailed, match=r"plus de mémoire.*regles\.log"):
         rules.verdicts(read)
+
+
+def test_one_that_never_ends_is_stopped(read: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    endless = read.root / "python"
+    endless.write_text("#!/bin/sh\nexec sleep 60\n", encoding="utf-8")
+    endless.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(endless))
+    monkeypatch.setattr(rules, "PATIENCE_S", 0.2)
+    with pytest.raises(dbt.BuildFailed, match="sortie -9"):
+        rules.verdicts(read)
+
+
+def test_a_unit_test_that_failed_is_why_the_warehouse_is_not_right() -> None:
+    results = [{"unique_id": "model.p.m", "status": "success"}, {"unique_id": "unit_test.p.m.cas", "status": "fail", "message": "autre chose"}]
+    assert dbt.build_errors({"results": results}) == ["m.cas : autre chose"]
+    assert dbt.build_errors({"results": results[:1]}) == []
 
 
 def test_the_process_ends_when_the_one_that_began_it_is_killed(tmp_path: Path) -> None:
