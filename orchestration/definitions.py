@@ -138,6 +138,8 @@ def admission() -> dg.MaterializeResult:
                 problems.append(str(error))
     except (OSError, ValueError, door.AdmissionError) as error:
         raise _failure(RuntimeError(f"admission des relevés : {error}"), "admission des relevés arrêtée ; le détail est réservé : le lire sur la machine") from None
+    if strays := door.strays(WHERE):
+        problems.append(f"{WHERE.depot} : {strays} dossier(s) ou lien(s), dont rien n'est lu ; y déposer les fichiers eux-mêmes")
     problems += [shown.refused_record(a.emetteur, a.statut, WHERE) for a in deposited if a.refusee]
     for result in collected:
         if result.erreur:

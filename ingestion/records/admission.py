@@ -242,6 +242,14 @@ def deposited(where: Home) -> list[Depose]:
     return sorted(found, key=lambda d: (d.modifie_ns, d.path.name))
 
 
+def strays(where: Home) -> int:
+    """How many folders and links lie in the drop folder: nothing in them is read, and who put them there believes it is."""
+    try:
+        return sum(not _temporary(entry.name) and not entry.is_file(follow_symlinks=False) for entry in os.scandir(where.depot))
+    except FileNotFoundError:
+        return 0
+
+
 def settled(where: Home, repos: float = REPOS_S, sleep: Callable[[float], None] = time.sleep) -> list[Depose]:
     """Files of the drop folder that did not change for ``repos`` seconds and may be read.
 

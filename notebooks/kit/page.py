@@ -25,7 +25,7 @@ STYLE = """
 :root{--encre:#1a1a1a;--doux:#4a4a4a;--trait:#cfcfcf;--fond:#fff;--bande:#f4f5f7;--accent:#0b3d91;--bien:#00583d;--mal:#8a2a00;--alerte:#fff4d6}
 *{box-sizing:border-box}
 html{font:100%/1.5 system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif;color:var(--encre);background:var(--fond);scroll-padding-top:1rem}
-body{margin:0}a{color:var(--accent);text-underline-offset:.15em}
+body{margin:0;overflow-wrap:break-word}a{color:var(--accent);text-underline-offset:.15em}
 a:focus-visible,summary:focus-visible,[tabindex]:focus-visible{outline:3px solid var(--accent);outline-offset:2px}
 .evitement{position:absolute;left:-999px}.evitement:focus{left:.5rem;top:.5rem;background:var(--fond);padding:.5rem;z-index:2}
 .trames{position:absolute}.lecture{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}

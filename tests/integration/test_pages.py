@@ -27,7 +27,7 @@ LOADS = re.compile(r"""<(?:script|link|img|iframe|object|embed|video|audio|sourc
 AXE = "4.14.1"
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 LARGEURS = (360, 768, 1280)
-VUES = ("index.html", "tableau_de_bord.html", "sur_mesure.html", "qualite_et_methode.html", "dictionnaire/index.html", "dictionnaire/fct_observation.html", "interventions/france_services.html", "territoires/departement-23.html", "territoires/region-75.html")
+VUES = ("index.html", "tableau_de_bord.html", "sur_mesure.html", "qualite_et_methode.html", "dictionnaire/index.html", "dictionnaire/fct_observation.html", "dictionnaire/bridge_intervention_indicateur.html", "interventions/france_services.html", "territoires/departement-23.html", "territoires/region-75.html")
 
 
 @pytest.fixture(scope="module")
