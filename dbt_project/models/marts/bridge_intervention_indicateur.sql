@@ -13,4 +13,7 @@ with liens as (
     where partages._actuelle
 )
 
-select intervention_id, indicateur_id, portee, est_partage, est_englobant, note from liens
+select intervention_id, indicateur_id, portee, est_partage, est_englobant, note
+from liens
+-- A simulated outcome is one of an intervention's as long as the demonstration is here; elsewhere it would be a hole.
+where not {{ est_simule('indicateur_id') }} or exists (select 1 from {{ source('demonstration', 'resultats') }} where _actuelle)

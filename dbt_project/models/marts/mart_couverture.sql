@@ -27,8 +27,6 @@ liens as (
     from {{ ref('bridge_intervention_indicateur') }} as pont
     inner join {{ ref('int_indicateur') }} as indicateur on indicateur.indicateur_id = pont.indicateur_id
     left join valeurs on valeurs.indicateur_id = pont.indicateur_id
-    -- A simulated outcome is no hole where there is no demonstration.
-    where valeurs.indicateur_id is not null or not {{ est_simule('pont.indicateur_id') }}
 ),
 
 traites as (
