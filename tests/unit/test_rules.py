@@ -57,21 +57,23 @@ def test_a_failed_verdict_one_on_other_rules_and_an_empty_one_are_no_verdict(
         rules.begin(read)
 
 
+def interpreter(read: Home, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """Has the process of the rules run this shell command instead."""
+    script = read.root / "python"
+    script.write_text(f"#!/bin/sh\n{command}\n", encoding="utf-8")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+
+
 def test_rules_that_cannot_be_judged_stop_the_build_and_name_the_log(read: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = read.root / "python"
-    broken.write_text("#!/bin/sh\necho 'MemoryError: plus de mémoire' >&2\nexit 1\n", encoding="utf-8")
-    broken.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(broken))
+    interpreter(read, monkeypatch, "echo 'MemoryError: plus de mémoire' >&2; exit 1")
     told(read, FAILED)  # what an earlier process found is not what this one did
     with pytest.raises(dbt.BuildFailed, match=r"plus de mémoire.*regles\.log"):
         rules.verdicts(read)
 
 
 def test_one_that_never_ends_is_stopped(read: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    endless = read.root / "python"
-    endless.write_text("#!/bin/sh\nexec sleep 60\n", encoding="utf-8")
-    endless.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(endless))
+    interpreter(read, monkeypatch, "exec sleep 60")
     monkeypatch.setattr(rules, "PATIENCE_S", 0.2)
     with pytest.raises(dbt.BuildFailed, match="sortie -9"):
         rules.verdicts(read)
